@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"huptime/notify"
+	"huptime/restart"
+)
+
+// options is what the command line says.
+type options struct {
+	config    restart.Config
+	help      bool
+	version   bool
+	debug     bool
+	logFormat string
+	seccomp   bool
+	fork      bool
+	track     string
+	stop      string
+}
+
+// maxGenerations bounds how many generations live at once: the current one, and
+// old ones that still finish their connections. A further restart waits.
+const maxGenerations = 3
+
+func flags(o *options) *pflag.FlagSet {
+	f := pflag.NewFlagSet("huptime", pflag.ContinueOnError)
+	// The first word that is no flag is the command: what follows is the command's own.
+	f.SetInterspersed(false)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	f.SortFlags = false
+	f.BoolVar(&o.seccomp, "seccomp", true, "use seccomp user notification: the one backend there is")
+	f.BoolVar(&o.fork, "fork", true, "start the new generation while the old one serves (the default mode)")
+	f.StringVar(&o.track, "track", string(notify.LevelConnections), "what the filter asks about: connections")
+	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
+	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
+	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
+	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
+	f.BoolVar(&o.debug, "debug", false, "log every decision")
+	f.BoolVar(&o.config.Trace, "trace", false, "log every notified call, the answer and how long it took")
+	f.StringVar(&o.logFormat, "log-format", "text", "how to log on standard error: text or json")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	f.BoolVarP(&o.help, "help", "h", false, "print this and exit")
+	return f
+}
+
+func usage() string {
+	var o options
+	return `Usage: huptime [flags] [--] COMMAND [ARG...]
+
+Runs COMMAND. On SIGHUP it starts COMMAND anew while the old one serves, hands
+it the listening sockets, and ends the old one when its connections are
+finished. No client sees an error, and huptime's PID stays the same.
+
+` + flags(&o).FlagUsages() + `
+Exit status: the service's; 128+N if signal N ended it; 127 if COMMAND was not
+found, 126 if it can't be executed, 125 if huptime itself failed.
+`
+}
+
+// parse reads the command line. Its errors say what is wrong and what to do.
+func parse(args []string) (options, error) {
+	var o options
+	f := flags(&o)
+	if err := f.Parse(args); err != nil {
+		return o, fmt.Errorf("%w (huptime --help lists the flags; put -- before the command if it begins with a dash)", err)
+	}
+	if o.help || o.version {
+		return o, nil
+	}
+	o.config.Command = f.Args()
+	o.config.MaxGenerations = maxGenerations
+	return o, o.check()
+}
+
+func (o *options) check() error {
+	if !o.seccomp {
+		return errors.New("--seccomp=false: seccomp is the one backend there is; leave the flag out")
+	}
+	if !o.fork {
+		return errors.New("--fork=false: fork is the one mode there is so far; leave the flag out")
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"drain-timeout", o.config.DrainTimeout},
+		{"ready-timeout", o.config.ReadyTimeout},
+		{"kill-after", o.config.KillAfter},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("--%s=%s: a duration can't be negative; write for instance 30s", d.flag, d.value)
+		}
+	}
+	if o.logFormat != "text" && o.logFormat != "json" {
+		return fmt.Errorf("--log-format=%s: use text or json", o.logFormat)
+	}
+	var err error
+	if o.config.Level, err = notify.ParseLevel(o.track); err != nil {
+		return fmt.Errorf("--track=%s: %w", o.track, err)
+	}
+	if o.config.Level != notify.LevelConnections {
+		return fmt.Errorf("--track=%s: not there yet; use --track=connections", o.track)
+	}
+	if o.config.StopSignal, err = restart.ParseSignal(o.stop); err != nil {
+		return fmt.Errorf("--stop-signal=%s: %w", o.stop, err)
+	}
+	if len(o.config.Command) == 0 || o.config.Command[0] == "" {
+		return errors.New("no command to run; usage: huptime [flags] [--] COMMAND [ARG...]")
+	}
+	return nil
+}

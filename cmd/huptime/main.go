@@ -1,0 +1,61 @@
+// Command huptime runs an unmodified service and restarts it on SIGHUP with
+// zero downtime.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"huptime/notify"
+	"huptime/restart"
+)
+
+// version is set by the Makefile.
+var version = "unknown"
+
+func main() {
+	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	if notify.IsLauncher(args) {
+		return notify.RunLauncher(args)
+	}
+	o, err := parse(args[1:])
+	if err != nil {
+		return fail(stderr, restart.ExitFailure, err)
+	}
+	switch {
+	case o.help:
+		fmt.Fprint(stdout, usage())
+		return 0
+	case o.version:
+		fmt.Fprintf(stdout, "huptime %s\n", version)
+		return 0
+	}
+	o.config.Log = logger(o, stderr)
+	status, err := restart.Run(o.config)
+	if err != nil {
+		return fail(stderr, status, err)
+	}
+	return status
+}
+
+// fail prints the one line that a failure of huptime's own gets.
+func fail(stderr io.Writer, status int, err error) int {
+	fmt.Fprintf(stderr, "huptime: %v\n", err)
+	return status
+}
+
+func logger(o options, stderr io.Writer) *slog.Logger {
+	h := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if o.debug || o.config.Trace {
+		h.Level = slog.LevelDebug
+	}
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, h))
+	}
+	return slog.New(slog.NewTextHandler(stderr, h))
+}

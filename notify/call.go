@@ -1,0 +1,88 @@
+package notify
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Call names a notified system call, whatever its number is in the ABI that
+// the target used for it.
+type Call uint8
+
+// The calls that a filter of this package asks about.
+const (
+	CallOther Call = iota // a call that this package does not decode
+	CallBind
+	CallListen
+	CallAccept // accept and accept4
+	CallClose
+	CallSigaction    // rt_sigaction for SIGHUP with a new and an old action
+	CallOldSigaction // the same by sigaction(2) of the 32-bit ABIs, with another layout
+)
+
+var callNames = [...]string{"other", "bind", "listen", "accept", "close", "rt_sigaction", "sigaction"}
+
+func (c Call) String() string {
+	if int(c) < len(callNames) {
+		return callNames[c]
+	}
+	return fmt.Sprintf("call(%d)", uint8(c))
+}
+
+// The audit architecture numbers of the ABIs that the filter covers
+// (include/uapi/linux/audit.h).
+const (
+	ArchX86_64  uint32 = unix.AUDIT_ARCH_X86_64
+	ArchI386    uint32 = unix.AUDIT_ARCH_I386
+	ArchAArch64 uint32 = unix.AUDIT_ARCH_AARCH64
+	ArchARM     uint32 = unix.AUDIT_ARCH_ARM
+)
+
+// x32Bit marks a call of the x32 ABI, which shares x86-64's architecture
+// number (__X32_SYSCALL_BIT in arch/x86/include/uapi/asm/unistd.h).
+const x32Bit = 0x40000000
+
+// socketcall is i386's multiplexer: its first argument names the call, its
+// second points to the call's arguments, 32 bits each (socketcall(2)).
+const (
+	i386Socketcall = 102
+
+	socketcallBind    = 2
+	socketcallListen  = 4
+	socketcallAccept  = 5
+	socketcallAccept4 = 18
+)
+
+// The numbers are written out because x/sys has those of the machine that is
+// compiled for only, while a filter covers every ABI of the machine. Sources:
+// arch/x86/entry/syscalls/syscall_{64,32}.tbl, arch/arm/tools/syscall.tbl,
+// include/uapi/asm-generic/unistd.h.
+var callNumbers = map[uint32]map[int32]Call{
+	ArchX86_64: {
+		49: CallBind, 50: CallListen, 43: CallAccept, 288: CallAccept, 3: CallClose, 13: CallSigaction,
+		x32Bit | 49: CallBind, x32Bit | 50: CallListen, x32Bit | 43: CallAccept,
+		x32Bit | 288: CallAccept, x32Bit | 3: CallClose, x32Bit | 512: CallSigaction,
+	},
+	ArchI386: {
+		361: CallBind, 363: CallListen, 364: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+	},
+	ArchAArch64: {
+		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 57: CallClose, 134: CallSigaction,
+	},
+	ArchARM: {
+		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+	},
+}
+
+var socketcalls = map[uint32]Call{
+	socketcallBind:    CallBind,
+	socketcallListen:  CallListen,
+	socketcallAccept:  CallAccept,
+	socketcallAccept4: CallAccept,
+}
+
+// callOf decodes a call's number.
+func callOf(arch uint32, number int32) Call {
+	return callNumbers[arch][number]
+}

@@ -1,0 +1,45 @@
+package notify
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reply is what the supervisor answers to a notified call. The zero Reply lets
+// the call run as it would without huptime.
+type Reply struct {
+	answered bool
+	value    int64
+	errno    unix.Errno
+}
+
+// Continue lets the kernel run the call as it was made
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, Linux 5.5).
+func Continue() Reply { return Reply{} }
+
+// Return skips the call and makes it return value.
+func Return(value int64) Reply { return Reply{answered: true, value: value} }
+
+// Fail skips the call and makes it fail with errno.
+func Fail(errno unix.Errno) Reply { return Reply{answered: true, errno: errno} }
+
+func (r Reply) String() string {
+	switch {
+	case !r.answered:
+		return "continue"
+	case r.errno != 0:
+		return "fail with " + unix.ErrnoName(r.errno)
+	}
+	return fmt.Sprintf("return %d", r.value)
+}
+
+func (r Reply) raw(id uint64) rawReply {
+	switch {
+	case !r.answered:
+		return rawReply{ID: id, Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+	case r.errno != 0:
+		return rawReply{ID: id, Error: -int32(r.errno)}
+	}
+	return rawReply{ID: id, Val: r.value}
+}

@@ -1,0 +1,145 @@
+package notify
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrTargetGone says that the thread that made a call is gone, or that a
+// signal took it out of the call, so that nobody waits for the answer. It is
+// normal and never worth an error line.
+var ErrTargetGone = errors.New("the calling thread no longer waits for the answer")
+
+// Request is one notified call. It is valid until the handler returns.
+type Request struct {
+	ID     uint64
+	TID    int // the calling thread, in the supervisor's PID namespace
+	Call   Call
+	Number int32 // as made, in the ABI of Arch
+	Arch   uint32
+	Args   [6]uint64 // as passed; i386's socketcall is already unpacked
+
+	listener *Listener
+}
+
+// FD is the call's first argument as the kernel takes it: an int.
+func (r *Request) FD() int { return int(int32(r.Args[0])) }
+
+// Compat tells whether the call was made in an ABI with 32-bit pointers, whose
+// structures have the compat layout: i386, arm, and x32 on x86-64.
+func (r *Request) Compat() bool {
+	return r.Arch == ArchI386 || r.Arch == ArchARM || r.Arch == ArchX86_64 && r.Number&x32Bit != 0
+}
+
+func (r *Request) String() string {
+	return fmt.Sprintf("%s(%d) of thread %d", r.Call, r.FD(), r.TID)
+}
+
+// Valid tells whether the calling thread still waits for the answer. What was
+// read from its memory or from /proc before Valid returned true was the right
+// process's: an id is never reused, a thread id may be (seccomp_unotify(2),
+// SECCOMP_IOCTL_NOTIF_ID_VALID).
+func (r *Request) Valid() bool {
+	id := r.ID
+	return ioctlIsValid(r.listener.fd, &id) == 0
+}
+
+// ReadMemory copies len(buf) bytes at addr of the caller's address space
+// (process_vm_readv(2); needs ptrace access to the caller). It returns
+// [ErrTargetGone] when the caller did not wait any more afterwards: the bytes
+// could then be another process's.
+func (r *Request) ReadMemory(addr uint64, buf []byte) error {
+	if len(buf) == 0 {
+		return nil
+	}
+	local := []unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(len(buf))
+	n, err := unix.ProcessVMReadv(r.TID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
+	if !r.Valid() {
+		return ErrTargetGone
+	}
+	if err != nil {
+		return os.NewSyscallError("process_vm_readv", err)
+	}
+	if n != len(buf) {
+		return os.NewSyscallError("process_vm_readv", unix.EFAULT)
+	}
+	return nil
+}
+
+// WriteMemory copies buf to addr of the caller's address space
+// (process_vm_writev(2)).
+func (r *Request) WriteMemory(addr uint64, buf []byte) error {
+	if len(buf) == 0 {
+		return nil
+	}
+	if !r.Valid() {
+		return ErrTargetGone
+	}
+	local := []unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(len(buf))
+	n, err := unix.ProcessVMWritev(r.TID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
+	if err != nil {
+		return os.NewSyscallError("process_vm_writev", err)
+	}
+	if n != len(buf) {
+		return os.NewSyscallError("process_vm_writev", unix.EFAULT)
+	}
+	return nil
+}
+
+// Plant puts a duplicate of source, a descriptor of the supervisor's, at number
+// at of the caller, in place of what is there. The caller stays in its call.
+// source stays the supervisor's. It returns [ErrTargetGone] where nobody waits.
+//
+// ADDFD_FLAG_SEND is not used: it would make the call return the descriptor's
+// number, and bind and listen return 0 (seccomp_unotify(2); Linux 5.9).
+func (r *Request) Plant(source, at int, cloexec bool) error {
+	add := rawAddFD{ID: r.ID, Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, SrcFD: uint32(source), NewFD: uint32(at)}
+	if cloexec {
+		add.NewFDFlags = unix.O_CLOEXEC
+	}
+	for {
+		switch errno := ioctlPlant(r.listener.fd, &add); errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+			// Waiting for the target was interrupted; it was not installed.
+			continue
+		case unix.ENOENT, unix.EINPROGRESS:
+			return ErrTargetGone
+		default:
+			return fmt.Errorf("cannot plant a descriptor at %d of thread %d: %w", at, r.TID, os.NewSyscallError("SECCOMP_IOCTL_NOTIF_ADDFD", errno))
+		}
+	}
+}
+
+// decode fills in which call it is. For i386's socketcall the arguments are in
+// the caller's memory; where they can't be read the call stays CallOther, and
+// runs.
+func (r *Request) decode() {
+	r.Call = callOf(r.Arch, r.Number)
+	if r.Arch != ArchI386 || r.Number != i386Socketcall {
+		return
+	}
+	call, ok := socketcalls[uint32(r.Args[0])]
+	if !ok {
+		return
+	}
+	var words [3 * 4]byte
+	need := 12
+	if call == CallListen {
+		need = 8
+	}
+	if r.ReadMemory(uint64(uint32(r.Args[1])), words[:need]) != nil {
+		return
+	}
+	r.Call = call
+	for i := range 3 {
+		r.Args[i] = uint64(binary.LittleEndian.Uint32(words[4*i:]))
+	}
+}

@@ -1,0 +1,145 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Launch says what to start. The launcher passes on huptime's environment,
+// working directory and open-file limit as huptime found them.
+type Launch struct {
+	Command []string
+	Program Program
+	// Inherited are the descriptors above 2 that whoever started huptime meant
+	// for the service; they keep their numbers.
+	Inherited []int
+}
+
+// Launcher is a process that was started to become a service.
+type Launcher struct {
+	// PID is the launcher's, and will be the leader's: execve keeps it. It is
+	// the head of a process group of its own.
+	PID int
+
+	control int // the supervisor's end; owned, closed by Handshake
+	program []byte
+	command string
+}
+
+// Start forks a launcher. The caller must call Handshake on what it returns, and
+// must reap the process. The calling goroutine must stay on one OS thread that lives as
+// long as the supervisor: the kernel sends the leader its parent-death signal
+// when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
+func Start(l Launch) (*Launcher, error) {
+	program, err := l.Program.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start a launcher: %w", os.NewSyscallError("socketpair", err))
+	}
+	defer unix.Close(pair[1])
+	files, control := descriptorTable(l.Inherited, pair[1])
+	args := append([]string{launcherName, strconv.Itoa(control)}, l.Command...)
+	pid, err := forkDeaf(args, files)
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("cannot start a launcher: %w", err)
+	}
+	return &Launcher{PID: pid, control: pair[0], program: program, command: l.Command[0]}, nil
+}
+
+// forkDeaf starts the launcher with SIGHUP blocked: between fork and the
+// launcher's own arrangements a SIGHUP meant for everything of the service's
+// name (killall) would otherwise kill it.
+func forkDeaf(args []string, files []uintptr) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var block, old unix.Sigset_t
+	block.Val[0] = 1 << (uint(unix.SIGHUP) - 1)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &block, &old); err != nil {
+		return 0, os.NewSyscallError("rt_sigprocmask", err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	// /proc/self/exe is this very binary, also when the file was replaced by an
+	// upgrade meanwhile: both ends of the conversation are of one version.
+	pid, err := syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: files,
+		Sys: &syscall.SysProcAttr{
+			// A group of its own: a master that signals its whole group when
+			// it stops must hit its own generation only.
+			Setpgid: true,
+			// Without its supervisor a generation's notified calls fail for
+			// ever; better that it ends and frees its addresses.
+			Pdeathsig: syscall.SIGTERM,
+		},
+	})
+	if err != nil {
+		return 0, &os.PathError{Op: "execute", Path: "/proc/self/exe", Err: err}
+	}
+	return pid, nil
+}
+
+// descriptorTable lays out what the launcher inherits: 0, 1, 2, the inherited
+// ones at their own numbers, and the control socket at the first free one.
+func descriptorTable(inherited []int, control int) (files []uintptr, at int) {
+	const none = ^uintptr(0)
+	files = []uintptr{0, 1, 2}
+	for _, fd := range inherited {
+		for len(files) <= fd {
+			files = append(files, none)
+		}
+		files[fd] = uintptr(fd)
+	}
+	for at = 3; at < len(files) && files[at] != none; at++ {
+	}
+	if at == len(files) {
+		files = append(files, none)
+	}
+	files[at] = uintptr(control)
+	return files, at
+}
+
+// Handshake hands the launcher its filter, takes the listener, and returns when the
+// service's own code runs. serve is called with the listener before that,
+// because execve may be followed by notified calls at once; the listener is
+// then serve's to close. The error is a *[LaunchError] where the launcher said why,
+// and the listener may have been handed over even so.
+func (l *Launcher) Handshake(serve func(*Listener)) error {
+	defer unix.Close(l.control)
+	if err := sendMessage(l.control, instructions{Program: l.program}); err != nil {
+		return l.died(err)
+	}
+	for {
+		var m message
+		fd, err := receiveMessage(l.control, &m)
+		switch {
+		case errors.Is(err, errEnd) && serve == nil:
+			return nil
+		case errors.Is(err, errEnd):
+			return l.died(err)
+		case err != nil:
+			return l.died(err)
+		case m.Failed != nil:
+			return m.Failed
+		case fd >= 0 && serve != nil:
+			serve(newListener(fd))
+			serve = nil
+		}
+	}
+}
+
+// ErrLauncherDied says that the launcher ended without a word, for instance by a signal.
+var ErrLauncherDied = errors.New("the launcher ended before the service ran")
+
+func (l *Launcher) died(err error) error {
+	return fmt.Errorf("cannot run %s: %w (%w)", l.command, ErrLauncherDied, err)
+}

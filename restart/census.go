@@ -1,0 +1,198 @@
+package restart
+
+import (
+	"os"
+	"sync"
+
+	"huptime/internal/proc"
+)
+
+// census tells which process belongs to which generation. Every process of
+// every generation descends from the supervisor, which is their subreaper
+// (PR_SET_CHILD_SUBREAPER): one whose parent has ended becomes the
+// supervisor's child, and is recognized by what was known of it before, by its
+// process group, or because only one generation is left that it can be of.
+type census struct {
+	mu      sync.Mutex
+	self    int
+	leaders map[int]int        // generation → its leader's PID
+	known   map[identity]int   // process → generation
+	alive   func() []proc.Stat // the machine's processes; tests put in their own
+}
+
+// identity tells processes apart that had the same PID one after the other.
+type identity struct {
+	pid   int
+	start uint64
+}
+
+func newCensus() *census {
+	return &census{
+		self:    os.Getpid(),
+		leaders: make(map[int]int),
+		known:   make(map[identity]int),
+		alive:   everyProcess,
+	}
+}
+
+func everyProcess() []proc.Stat {
+	pids, err := proc.Processes()
+	if err != nil {
+		return nil
+	}
+	stats := make([]proc.Stat, 0, len(pids))
+	for _, pid := range pids {
+		if st, err := proc.ReadStat(pid); err == nil {
+			stats = append(stats, st)
+		}
+	}
+	return stats
+}
+
+// settle attributes everybody who is there now. It is called before a
+// generation starts, while fewer can be meant.
+func (c *census) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count()
+}
+
+// began notes a generation and its leader, which the supervisor has just forked.
+func (c *census) began(generation, leader int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaders[generation] = leader
+}
+
+// ended forgets a generation.
+func (c *census) ended(generation int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.leaders, generation)
+	for id, g := range c.known {
+		if g == generation {
+			delete(c.known, id)
+		}
+	}
+}
+
+// members lists the living processes of a generation, the leader first where it lives.
+func (c *census) members(generation int) []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var pids []int
+	leader := c.leaders[generation]
+	for _, st := range c.count() {
+		if st.generation != generation {
+			continue
+		}
+		if st.PID == leader {
+			pids = append([]int{st.PID}, pids...)
+		} else {
+			pids = append(pids, st.PID)
+		}
+	}
+	return pids
+}
+
+// after lists the living processes of all generations later than this one.
+func (c *census) after(generation int) []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var pids []int
+	for _, st := range c.count() {
+		if st.generation > generation {
+			pids = append(pids, st.PID)
+		}
+	}
+	return pids
+}
+
+// tops lists the processes of a generation whose parent is the supervisor:
+// the leader, or, where it has ended, those that it left behind.
+func (c *census) tops(generation int) []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var pids []int
+	for _, st := range c.count() {
+		if st.generation == generation && st.PPID == c.self {
+			pids = append(pids, st.PID)
+		}
+	}
+	return pids
+}
+
+type counted struct {
+	proc.Stat
+	generation int
+}
+
+// count attributes every descendant of the supervisor, and remembers it. c.mu
+// is held. Zombies are left out: they hold nothing.
+func (c *census) count() []counted {
+	stats := c.alive()
+	byPID := make(map[int]proc.Stat, len(stats))
+	for _, st := range stats {
+		byPID[st.PID] = st
+	}
+	leaders := make(map[int]int, len(c.leaders))
+	for g, pid := range c.leaders {
+		leaders[pid] = g
+	}
+	var of func(st proc.Stat, depth int) int
+	of = func(st proc.Stat, depth int) int {
+		if g, ok := c.known[identity{st.PID, st.StartTime}]; ok {
+			return g
+		}
+		g := 0
+		switch parent, ok := byPID[st.PPID]; {
+		case leaders[st.PID] != 0 && st.PPID == c.self:
+			g = leaders[st.PID]
+		case st.PPID == c.self:
+			g = c.orphan(st, leaders)
+		case ok && st.PPID > 1 && depth < maxDepth:
+			g = of(parent, depth+1)
+		}
+		if g != 0 {
+			c.known[identity{st.PID, st.StartTime}] = g
+		}
+		return g
+	}
+	var list []counted
+	for _, st := range stats {
+		if g := of(st, 0); g != 0 && st.State != 'Z' && st.State != 'X' {
+			list = append(list, counted{st, g})
+		}
+	}
+	c.prune(byPID)
+	return list
+}
+
+// maxDepth bounds the walk towards the supervisor: the processes were not read
+// all at one moment, so that PIDs used again could form a ring.
+const maxDepth = 64
+
+// orphan attributes a child of the supervisor that it did not start.
+func (c *census) orphan(st proc.Stat, leaders map[int]int) int {
+	if g := leaders[st.PGRP]; g != 0 {
+		return g // a leader's PID is its group's number
+	}
+	if g := leaders[st.Session]; g != 0 {
+		return g
+	}
+	if len(leaders) == 1 {
+		for _, g := range leaders {
+			return g
+		}
+	}
+	return 0
+}
+
+// prune forgets processes that are gone.
+func (c *census) prune(byPID map[int]proc.Stat) {
+	for id := range c.known {
+		if st, ok := byPID[id.pid]; !ok || st.StartTime != id.start {
+			delete(c.known, id)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package restart
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"huptime/sockets"
+)
+
+// state is where a generation is in its life; the package's comment has the
+// picture.
+type state uint8
+
+const (
+	starting state = iota // launched, not ready
+	serving               // the current one
+	gating                // being made to stop accepting
+	draining              // finishes its connections
+	stopping              // has got its stop signal
+	over                  // every process is gone
+)
+
+func (s state) String() string {
+	switch s {
+	case starting:
+		return "starting"
+	case serving:
+		return "serving"
+	case gating:
+		return "gating"
+	case draining:
+		return "draining"
+	case stopping:
+		return "stopping"
+	case over:
+		return "over"
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// generation is what the machine knows of one start of the service. Only the machine's
+// goroutine touches it.
+type generation struct {
+	number  int
+	state   state
+	process process
+	began   time.Time
+	// from holds the sockets that it may claim: its predecessor's. It owns them.
+	from *sockets.Preserved
+	// successor is who replaced it, once somebody did.
+	successor *generation
+
+	running bool   // the service's own code ran
+	gone    bool   // every process is gone
+	reaped  bool   // the leader's status is known
+	status  Status // valid when reaped
+	failure error  // why a starting one was given up
+	killed  bool   // SIGKILL was sent
+	ctx     context.Context
+	cancel  context.CancelFunc // ends what runs on its behalf
+}
+
+// process is a generation as the machine acts on it. The methods with a
+// context may take long and run on goroutines of their own; the others return at once.
+type process interface {
+	// Leader is the PID of the first process.
+	Leader() int
+	// AwaitReady returns nil when the generation has begun to wait on its
+	// sockets. It calls running when the service's own code runs. A launch that failed
+	// is an error that wraps a *notify.LaunchError.
+	AwaitReady(ctx context.Context, running func()) error
+	// Ended is closed when every process of the generation is gone.
+	Ended() <-chan struct{}
+	// Collect duplicates the listening sockets. The caller owns what it returns.
+	Collect() (*sockets.Preserved, error)
+	// Gate makes the generation stop accepting on those of the sockets that were claimed, and tells how
+	// many accepted connections it has.
+	Gate(ctx context.Context, claimed *sockets.Preserved) (int, error)
+	// AwaitDrained returns nil when no accepted connection is left.
+	AwaitDrained(ctx context.Context) error
+	// Signal sends a signal to the leader, or, where that has ended, to those
+	// that it left behind.
+	Signal(sig syscall.Signal) error
+	// Kill ends every process of the generation, also those that it is about to fork.
+	Kill()
+	// Close gives back what the supervisor holds of an ended generation.
+	Close()
+}

@@ -1,0 +1,134 @@
+package restart
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/notify"
+	"huptime/sockets"
+)
+
+// live is a generation of real processes. It implements process.
+type live struct {
+	number   int
+	launcher *notify.Launcher
+	pidfd    int // of the leader; owned; -1 where it could not be opened
+	tracker  *sockets.Tracker
+	census   *census
+	from     *sockets.Preserved
+	trace    notify.Trace
+	log      *slog.Logger
+
+	ended    chan struct{}
+	endOnce  sync.Once
+	killOnce sync.Once
+}
+
+func (p *live) Leader() int { return p.launcher.PID }
+
+func (p *live) Ended() <-chan struct{} { return p.ended }
+
+func (p *live) end() { p.endOnce.Do(func() { close(p.ended) }) }
+
+// AwaitReady implements process. The goroutine that serves the listener ends with the
+// hangup, that is when the generation does.
+func (p *live) AwaitReady(ctx context.Context, running func()) error {
+	served := false
+	err := p.launcher.Handshake(func(l *notify.Listener) {
+		served = true
+		go p.serve(l)
+	})
+	if err != nil {
+		if !served {
+			p.end() // there is no listener whose hangup could tell
+		}
+		return err
+	}
+	running()
+	return p.tracker.AwaitReady(ctx)
+}
+
+func (p *live) serve(l *notify.Listener) {
+	if err := l.Serve(p.tracker, p.trace); err != nil {
+		// Nobody answers its calls any more: a generation can't live on so.
+		p.log.Error("the listener failed; the generation is killed", "generation", p.number, "error", err.Error())
+		p.Kill()
+		for len(p.census.members(p.number)) > 0 {
+			time.Sleep(killInterval)
+		}
+	}
+	if err := l.Close(); err != nil {
+		p.log.Error("cannot close a listener", "generation", p.number, "error", err.Error())
+	}
+	p.end()
+}
+
+// Collect implements process.
+func (p *live) Collect() (*sockets.Preserved, error) {
+	return p.tracker.Collect(p.census.members(p.number))
+}
+
+// Gate implements process.
+func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error) {
+	p.from = claimed
+	if err := p.tracker.Gate(ctx, claimed.Claimed()); err != nil {
+		return 0, err
+	}
+	return p.tracker.Outstanding(p.newer)
+}
+
+// AwaitDrained implements process. It follows Gate.
+func (p *live) AwaitDrained(ctx context.Context) error {
+	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer)
+}
+
+// newer lists the processes of later generations.
+func (p *live) newer() []int { return p.census.after(p.number) }
+
+// Signal implements process.
+func (p *live) Signal(sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	if !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	// The leader of a daemon ends at once; what it left behind is the service.
+	for _, pid := range p.census.tops(p.number) {
+		err = unix.Kill(pid, sig)
+	}
+	return err
+}
+
+// killInterval is how often Kill looks for processes that were forked meanwhile.
+const killInterval = 20 * time.Millisecond
+
+// Kill implements process. Its goroutine ends with the generation.
+func (p *live) Kill() {
+	p.killOnce.Do(func() {
+		go func() {
+			for {
+				unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+				for _, pid := range p.census.members(p.number) {
+					unix.Kill(pid, unix.SIGKILL)
+				}
+				select {
+				case <-p.ended:
+					return
+				case <-time.After(killInterval):
+				}
+			}
+		}()
+	})
+}
+
+// Close implements process.
+func (p *live) Close() {
+	p.census.ended(p.number)
+	p.tracker.Close()
+	unix.Close(p.pidfd)
+}

@@ -1,0 +1,300 @@
+package restart
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"huptime/notify"
+	"huptime/sockets"
+)
+
+// machine is the state of everything. One goroutine owns it: run. All that
+// happens elsewhere comes to it as a function through events.
+type machine struct {
+	cfg  Config
+	log  *slog.Logger
+	host host
+
+	events chan func()
+	ctx    context.Context // ends with run
+	stop   context.CancelFunc
+
+	living  []*generation // oldest first
+	current *generation   // the one that serves; nil while the first starts, or after it has ended
+	next    *generation   // the one that starts to replace it
+	highest int           // number of the newest
+	pending bool          // one more restart is wanted
+	ending  bool          // no restart any more; exit when nobody lives
+	ends    int           // how many TERM and INT came
+	exit    int
+	err     error // why generation 1 could not be started
+}
+
+// host is what the machine needs of the world. Tests put in their own.
+type host struct {
+	// launch starts a generation that may claim sockets of from. The first one has nil.
+	launch func(number int, from *sockets.Preserved) (process, error)
+	// reap collects the statuses of ended children.
+	reap func() []reaped
+	// promoted is told the leader of the generation that has become the current one.
+	promoted func(leader int)
+}
+
+// reaped is an ended child of the supervisor's.
+type reaped struct {
+	pid    int
+	status Status
+}
+
+func newMachine(cfg Config, h host) *machine {
+	ctx, stop := context.WithCancel(context.Background())
+	return &machine{cfg: cfg, log: cfg.Log, host: h, events: make(chan func()), ctx: ctx, stop: stop}
+}
+
+// post hands a happening to the machine's goroutine. After run has returned it
+// is dropped.
+func (m *machine) post(f func()) {
+	select {
+	case m.events <- f:
+	case <-m.ctx.Done():
+	}
+}
+
+// after posts f when d is over.
+func (m *machine) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { m.post(f) })
+}
+
+// run starts generation 1 and returns huptime's exit status when the last
+// generation is over. The error says why generation 1 could not be started.
+func (m *machine) run(in *inbox) (int, error) {
+	defer m.stop()
+	m.launch(nil)
+	for len(m.living) > 0 {
+		select {
+		case f := <-m.events:
+			f()
+		case <-in.hup:
+			m.hup()
+		case sig := <-in.end:
+			m.end(number(sig))
+		case sig := <-in.forward:
+			m.forward(number(sig))
+		case <-in.child:
+			m.reapAll()
+		}
+	}
+	return m.exit, m.err
+}
+
+// launch starts the next generation.
+func (m *machine) launch(from *sockets.Preserved) {
+	m.highest++
+	ctx, cancel := context.WithCancel(m.ctx)
+	g := &generation{number: m.highest, began: time.Now(), from: from, ctx: ctx, cancel: cancel}
+	p, err := m.host.launch(g.number, from)
+	if err != nil {
+		cancel()
+		m.gaveUp(g, err)
+		return
+	}
+	g.process = p
+	m.living = append(m.living, g)
+	if g.number > 1 {
+		m.next = g
+	}
+	// These end with the generation: AwaitReady by ctx, or when its launcher or the processes are
+	// gone, the second by the hangup.
+	go func() {
+		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }) })
+		m.post(func() { m.readiness(g, err) })
+	}()
+	go func() {
+		<-p.Ended()
+		m.post(func() { m.gone(g) })
+	}()
+	timer := m.after(m.cfg.ReadyTimeout, func() { m.readyTimeout(g) })
+	context.AfterFunc(ctx, func() { timer.Stop() })
+}
+
+// running notes that the launcher has become the service.
+func (m *machine) running(g *generation) {
+	g.running = true
+	m.log.Info("generation started", "generation", g.number, "pid", g.process.Leader())
+}
+
+// readiness takes the outcome of a start.
+func (m *machine) readiness(g *generation, err error) {
+	if g.state != starting || g.failure != nil {
+		return
+	}
+	if err != nil {
+		m.giveUp(g, err)
+		return
+	}
+	m.promote(g)
+}
+
+// readyTimeout gives a starting generation up. The first one has nothing to go back to: it stays.
+func (m *machine) readyTimeout(g *generation) {
+	if g.state != starting || g.failure != nil {
+		return
+	}
+	if g.number == 1 {
+		m.log.Warn("generation 1 listens on nothing yet; it counts as ready", "waited", m.cfg.ReadyTimeout.String())
+		m.promote(g)
+		return
+	}
+	m.giveUp(g, errors.New("not ready within "+m.cfg.ReadyTimeout.String()))
+}
+
+// giveUp kills a generation that starts. What that means is decided when it is over.
+func (m *machine) giveUp(g *generation, why error) {
+	g.failure = why
+	g.cancel()
+	m.kill(g)
+}
+
+func (m *machine) kill(g *generation) {
+	g.killed = true
+	g.process.Kill()
+}
+
+// promote makes g the current generation and retires its predecessor.
+func (m *machine) promote(g *generation) {
+	old := m.current
+	g.state = serving
+	m.current, m.next = g, nil
+	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
+	m.host.promoted(g.process.Leader())
+	if old != nil {
+		m.retire(old, g)
+		return
+	}
+	if g.from != nil { // its predecessor has ended meanwhile
+		m.settle(g)
+	}
+	m.nextRestart()
+}
+
+// settle ends what the predecessor of g left: sockets that g did not claim are closed.
+func (m *machine) settle(g *generation) {
+	if g.from == nil {
+		return
+	}
+	for _, s := range g.from.Unclaimed() {
+		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.Key.String(), "generation", g.number)
+	}
+	g.from.Close()
+	g.from = nil
+}
+
+// gone notes that every process of g has ended.
+func (m *machine) gone(g *generation) {
+	g.gone = true
+	m.reapAll() // the leader's status is there, if it was the supervisor's child
+	m.buryIfOver(g)
+}
+
+// reapAll collects the statuses of all ended children, leaders or not.
+func (m *machine) reapAll() {
+	for _, child := range m.host.reap() {
+		for _, g := range m.living {
+			if g.process.Leader() == child.pid && !g.reaped {
+				g.reaped, g.status = true, child.status
+				if !g.gone {
+					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
+				}
+			}
+		}
+	}
+	for _, g := range append([]*generation(nil), m.living...) {
+		m.buryIfOver(g)
+	}
+}
+
+// buryIfOver decides what the end of a generation means.
+func (m *machine) buryIfOver(g *generation) {
+	if !g.gone || !g.reaped || g.state == over {
+		return
+	}
+	was := g.state
+	g.state = over
+	g.cancel()
+	for i, other := range m.living {
+		if other == g {
+			m.living = append(m.living[:i:i], m.living[i+1:]...)
+			break
+		}
+	}
+	g.process.Close()
+	if g.running {
+		m.log.Info("generation ended", "generation", g.number, "status", g.status.String(), "was", was.String())
+	}
+	switch was {
+	case starting:
+		m.gaveUp(g, g.failure)
+	case serving:
+		m.serviceEnded(g)
+	default:
+		if g.successor != nil {
+			m.settle(g.successor)
+		}
+	}
+	m.nextRestart()
+}
+
+// gaveUp ends a start that failed. A failed restart leaves the old generation as it was.
+func (m *machine) gaveUp(g *generation, why error) {
+	reason := g.status.String()
+	code := g.status.Code()
+	if why != nil {
+		reason = why.Error()
+		code = ExitFailure
+		var launch *notify.LaunchError
+		if errors.As(why, &launch) {
+			code = launch.ExitStatus()
+		} else if errors.Is(why, notify.ErrLauncherDied) && g.reaped {
+			reason, code = g.status.String(), g.status.Code()
+		}
+	}
+	if g.number == 1 {
+		m.ending = true
+		m.exit = code
+		if why != nil && !errors.Is(why, notify.ErrLauncherDied) {
+			m.err = why
+		}
+		return
+	}
+	if g.from != nil {
+		g.from.Close()
+		g.from = nil
+	}
+	m.next = nil
+	m.log.Error("restart failed", "generation", g.number, "reason", reason)
+	if m.current == nil {
+		m.ending = true // the old one ended while this one started; m.exit is its status
+	}
+}
+
+// serviceEnded follows the end of the current generation. A successor that
+// is on its way takes over; without one huptime ends with it.
+func (m *machine) serviceEnded(g *generation) {
+	m.current = nil
+	m.exit = g.status.Code()
+	if m.next != nil && !m.ending {
+		m.log.Warn("the service ended during its restart; the new generation takes over", "generation", m.next.number)
+		return
+	}
+	m.ending = true
+	m.pending = false
+	m.endOthers()
+}
+
+// number is the signal's number: os.Signal is always one on Linux.
+func number(sig os.Signal) sigNumber { return sig.(sigNumber) }
+
+func since(t time.Time) string { return time.Since(t).Round(10 * time.Microsecond).String() }

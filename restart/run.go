@@ -1,0 +1,139 @@
+package restart
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/internal/terminal"
+	"huptime/notify"
+	"huptime/sockets"
+)
+
+// Run runs the service until it ends and returns huptime's exit status. The
+// error says in one line why huptime itself, or the start of the service, failed; the status is
+// then 125, 126 or 127.
+//
+// It takes the process over: signals, children, the name. Call it once, on
+// the main goroutine, which must be locked to its thread for the whole life of
+// the process: the kernel ends a generation when the thread that forked it ends.
+func Run(cfg Config) (int, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if err := notify.Probe(); err != nil {
+		return ExitFailure, err
+	}
+	if _, err := proc.ReadComm(unix.Getpid()); err != nil {
+		return ExitFailure, fmt.Errorf("cannot read /proc: %w: mount it (mount -t proc proc /proc)", err)
+	}
+	inherited, err := notify.Inherited()
+	if err != nil {
+		return ExitFailure, err
+	}
+	program, err := notify.BuildFilter(cfg.Level)
+	if err != nil {
+		return ExitFailure, fmt.Errorf("cannot make the filter: %w", err)
+	}
+	// Whatever a generation leaves behind becomes the supervisor's child, also
+	// where huptime is not PID 1.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return ExitFailure, fmt.Errorf("cannot become the subreaper: %w", err)
+	}
+	in := openInbox()
+	defer in.close()
+	s := &supervisor{cfg: cfg, program: program, inherited: inherited, census: newCensus(), terminal: terminal.Controlling()}
+	defer s.terminal.Restore()
+	s.takeName(filepath.Base(cfg.Command[0]))
+	return newMachine(cfg, host{launch: s.launch, reap: reap, promoted: s.promoted}).run(in)
+}
+
+// supervisor is the machine's host of real processes.
+type supervisor struct {
+	cfg       Config
+	program   notify.Program
+	inherited []int
+	census    *census
+	terminal  *terminal.Terminal
+}
+
+// launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
+// is known.
+func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
+	s.census.settle()
+	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited})
+	if err != nil {
+		return nil, err
+	}
+	s.census.began(number, launcher.PID)
+	if number == 1 {
+		// Before the service's code runs: it may read from the terminal at once.
+		s.terminal.Give(launcher.PID)
+	}
+	pidfd, err := unix.PidfdOpen(launcher.PID, 0)
+	if err != nil {
+		s.cfg.Log.Warn("cannot watch the leader", "generation", number, "error", err.Error())
+	}
+	p := &live{
+		number:   number,
+		launcher: launcher,
+		pidfd:    pidfd,
+		census:   s.census,
+		log:      s.cfg.Log,
+		ended:    make(chan struct{}),
+	}
+	p.tracker = sockets.NewTracker(number, from, func() []int { return s.census.members(number) }, s.cfg.Log)
+	if s.cfg.Trace {
+		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {
+			s.cfg.Log.Debug("notified", "generation", number, "call", r.Call.String(), "thread", r.TID,
+				"descriptor", r.FD(), "reply", reply.String(), "took", took.String())
+		}
+	}
+	return p, nil
+}
+
+// promoted implements host: the supervisor bears the name of the current leader,
+// and the terminal is the current generation's.
+func (s *supervisor) promoted(leader int) {
+	s.terminal.Give(leader)
+	// By now a wrapper (sh -c "exec myservice") has become the service.
+	if name, err := proc.ReadComm(leader); err == nil {
+		s.takeName(name)
+	}
+}
+
+// takeName makes killall and pgrep find the supervisor by the service's name.
+func (s *supervisor) takeName(name string) {
+	if err := proc.SetComm(name); err != nil {
+		s.cfg.Log.Debug("cannot take the service's name", "error", err.Error())
+	}
+}
+
+// reap collects every child that has ended. It is the only place that waits
+// for children: a second one would steal statuses from it.
+func reap() []reaped {
+	var list []reaped
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || pid <= 0:
+			return list
+		}
+		list = append(list, reaped{pid: pid, status: Status(status)})
+	}
+}
+
+func init() {
+	// The main goroutine keeps the main thread: see Run.
+	runtime.LockOSThread()
+}

@@ -1,0 +1,82 @@
+package sockets
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// accept lets the call run. While the generation starts, it is the sign that
+// somebody waits on the socket. Once the generation is gated, the descriptor is
+// swapped for a dummy first.
+func (t *Tracker) accept(r *notify.Request) notify.Reply {
+	t.mu.Lock()
+	g, starting := t.gate, t.starting
+	// Every accept of a serving generation comes through here: no system call
+	// but the answer.
+	t.accepting[r.TID] = acceptCall{number: r.Number, fd: int32(r.FD())}
+	if len(t.accepting) >= maxAccepting {
+		t.sweepAccepting()
+	}
+	t.mu.Unlock()
+
+	switch {
+	case g != nil:
+		t.acceptGated(g, r)
+	case starting:
+		if inode, ok, err := proc.DescriptorSocket(r.TID, r.FD()); err == nil && ok && r.Valid() {
+			t.mu.Lock()
+			t.accepted[inode] = struct{}{}
+			t.mu.Unlock()
+			ping(t.changed)
+		}
+	}
+	return notify.Continue()
+}
+
+// maxAccepting bounds the record of accepting threads. Servers that start a thread
+// for each accept would let it grow for ever.
+const maxAccepting = 4096
+
+// sweepAccepting drops threads that are gone. t.mu is held.
+func (t *Tracker) sweepAccepting() {
+	for tid := range t.accepting {
+		if unix.Kill(tid, 0) == unix.ESRCH {
+			delete(t.accepting, tid)
+		}
+	}
+}
+
+// acceptGated swaps the descriptor for a dummy where it is a gated socket. The
+// call then runs on what is there.
+func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
+	reasked := g.answered(r.TID)
+	d := g.dummyAt(r)
+	if d == nil {
+		return
+	}
+	info, err := proc.ReadFDInfo(r.TID, r.FD())
+	if err != nil {
+		// It can't be looked into. Close-on-exec is what servers set, and a
+		// program that the service starts has no use for a dummy.
+		info.Flags = unix.O_CLOEXEC
+		if d.nonblock {
+			info.Flags |= unix.O_NONBLOCK
+		}
+	}
+	if err := r.Plant(d.fd, r.FD(), info.CloseOnExec()); err != nil {
+		t.cannot(r, err)
+		return
+	}
+	phantom := !reasked && info.Flags&unix.O_NONBLOCK == 0
+	if phantom {
+		if err := d.phantom(); err != nil {
+			t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
+		}
+	}
+	t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation),
+		slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()), slog.Bool("phantom", phantom))
+}

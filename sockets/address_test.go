@@ -1,0 +1,186 @@
+package sockets
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockaddr builds the bytes of a sockaddr: the family in this machine's order, the rest as it goes over the wire.
+func sockaddr(family uint16, rest ...byte) []byte {
+	return append(binary.NativeEndian.AppendUint16(nil, family), rest...)
+}
+
+func sockaddr6(ip string, port uint16, scope uint32) []byte {
+	b := sockaddr(unix.AF_INET6)
+	b = binary.BigEndian.AppendUint16(b, port)
+	b = append(b, 0xde, 0xad, 0xbe, 0xef) // flow information: of no consequence
+	a := netip.MustParseAddr(ip).As16()
+	b = append(b, a[:]...)
+	return binary.NativeEndian.AppendUint32(b, scope)
+}
+
+func TestParseSockaddr(t *testing.T) {
+	t.Parallel()
+	zeros := func(n int) []byte { return make([]byte, n) }
+	local := append(sockaddr(unix.AF_INET, 0x1f, 0x90, 127, 0, 0, 1), zeros(8)...)
+	unspec := append(sockaddr(unix.AF_UNSPEC, 0, 80, 0, 0, 0, 0), zeros(8)...)
+	for _, test := range []struct {
+		name   string
+		b      []byte
+		family uint16
+		text   string
+		err    error
+	}{
+		{"IPv4", local, unix.AF_INET, "127.0.0.1:8080", nil},
+		{"IPv4 with rubbish for padding", append(local[:8:8], bytes.Repeat([]byte{7}, 8)...), unix.AF_INET, "127.0.0.1:8080", nil},
+		{"IPv4, as long as may be", append(local[:16:16], zeros(112)...), unix.AF_INET, "127.0.0.1:8080", nil},
+		{"IPv4, longer", append(local[:16:16], zeros(113)...), 0, "", ErrLongSockaddr},
+		{"IPv4, a byte short", local[:15], 0, "", ErrShortSockaddr},
+		{"IPv4, port 0", append(sockaddr(unix.AF_INET, 0, 0, 0, 0, 0, 0), zeros(8)...), unix.AF_INET, "0.0.0.0:0", nil},
+		{"no family, any address", unspec, unix.AF_INET, "0.0.0.0:80", nil},
+		{"no family, any address, short", unspec[:15], 0, "", ErrOtherFamily},
+		{"no family, an address", append(sockaddr(unix.AF_UNSPEC, 0, 80, 127, 0, 0, 1), zeros(8)...), 0, "", ErrOtherFamily},
+		{"no family alone", sockaddr(unix.AF_UNSPEC), 0, "", ErrOtherFamily},
+		{"IPv6", sockaddr6("::1", 80, 0), unix.AF_INET6, "[::1]:80", nil},
+		{"IPv6 without scope id", sockaddr6("::1", 80, 0)[:24], unix.AF_INET6, "[::1]:80", nil},
+		{"IPv6, a byte short", sockaddr6("::1", 80, 0)[:23], 0, "", ErrShortSockaddr},
+		{"IPv6 as long as IPv4", sockaddr6("::1", 80, 0)[:16], 0, "", ErrShortSockaddr},
+		{"IPv6, IPv4-mapped", sockaddr6("::ffff:10.0.0.1", 80, 0), unix.AF_INET6, "[::ffff:10.0.0.1]:80", nil},
+		{"link-local", sockaddr6("fe80::1", 80, 3), unix.AF_INET6, "[fe80::1%3]:80", nil},
+		{"link-local, no scope", sockaddr6("fe80::1", 80, 0), unix.AF_INET6, "[fe80::1]:80", nil},
+		{"link-local, cut before the scope's end", sockaddr6("fe80::1", 80, 3)[:27], unix.AF_INET6, "[fe80::1]:80", nil},
+		{"scope where there is none", sockaddr6("2001:db8::1", 80, 3), unix.AF_INET6, "[2001:db8::1]:80", nil},
+		{"largest scope", sockaddr6("fe80::1", 80, 0xffffffff), unix.AF_INET6, "[fe80::1%4294967295]:80", nil},
+		{"AF_UNIX", sockaddr(unix.AF_UNIX, []byte("/run/sock")...), 0, "", ErrOtherFamily},
+		{"AF_NETLINK", append(sockaddr(unix.AF_NETLINK), zeros(10)...), 0, "", ErrOtherFamily},
+		{"one byte", []byte{2}, 0, "", ErrShortSockaddr},
+		{"nothing", nil, 0, "", ErrShortSockaddr},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			a, err := ParseSockaddr(test.b)
+			if !errors.Is(err, test.err) {
+				t.Fatalf("error %v, want %v", err, test.err)
+			}
+			if err == nil && (a.String() != test.text || a.Family != test.family) {
+				t.Fatalf("got %v of family %d, want %s of family %d", a, a.Family, test.text, test.family)
+			}
+			if err != nil && a != (Address{}) {
+				t.Fatalf("an error, and %v", a)
+			}
+		})
+	}
+}
+
+// What a program binds and what getsockname says of it afterwards must be equal as keys.
+func TestSockaddrOfBoundSocket(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		domain int
+		sa     unix.Sockaddr
+		raw    func(port uint16) []byte
+	}{
+		{unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, func(port uint16) []byte {
+			return append(sockaddr(unix.AF_INET, byte(port>>8), byte(port), 127, 0, 0, 1), make([]byte, 8)...)
+		}},
+		{unix.AF_INET, &unix.SockaddrInet4{}, func(port uint16) []byte {
+			return append(sockaddr(unix.AF_UNSPEC, byte(port>>8), byte(port)), make([]byte, 12)...)
+		}},
+		// A scope id that the kernel ignores.
+		{unix.AF_INET6, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), ZoneId: 77}, func(port uint16) []byte {
+			return sockaddr6("::1", port, 77)
+		}},
+		{unix.AF_INET6, &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16()}, func(port uint16) []byte {
+			return sockaddr6("::ffff:127.0.0.1", port, 0)
+		}},
+	} {
+		fd, err := unix.Socket(test.domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			t.Logf("no family %d here: %v", test.domain, err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, test.sa); errors.Is(err, unix.EADDRNOTAVAIL) {
+			t.Logf("no address %v here: %v", test.sa, err)
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound, ok := SockaddrOf(name)
+		if !ok || bound.Port() == 0 {
+			t.Fatalf("getsockname: %v, %v", bound, ok)
+		}
+		asked, err := ParseSockaddr(test.raw(bound.Port()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asked != bound {
+			t.Errorf("bound %+v, getsockname %+v", asked, bound)
+		}
+	}
+}
+
+func TestSockaddrOfOtherFamily(t *testing.T) {
+	t.Parallel()
+	for _, sa := range []unix.Sockaddr{nil, &unix.SockaddrUnix{Name: "/run/sock"}, &unix.SockaddrNetlink{}} {
+		if a, ok := SockaddrOf(sa); ok {
+			t.Errorf("%T is %v", sa, a)
+		}
+	}
+}
+
+func FuzzParseSockaddr(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(append(sockaddr(unix.AF_INET, 0, 80, 1, 2, 3, 4), make([]byte, 8)...))
+	f.Add(sockaddr(unix.AF_UNSPEC, make([]byte, 14)...))
+	f.Add(sockaddr6("fe80::1", 80, 2))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := ParseSockaddr(b)
+		if err != nil {
+			if a != (Address{}) {
+				t.Fatalf("error %v and %v", err, a)
+			}
+			return
+		}
+		if a.Port() != binary.BigEndian.Uint16(b[2:]) {
+			t.Fatalf("port %d", a.Port())
+		}
+		var sa unix.Sockaddr
+		switch ip := a.AddrPort.Addr(); a.Family {
+		case unix.AF_INET:
+			if !ip.Is4() {
+				t.Fatalf("%v", a)
+			}
+			sa = &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
+		case unix.AF_INET6:
+			if !ip.Is6() {
+				t.Fatalf("%v", a)
+			}
+			var zone uint32
+			if len(b) >= sizeofSockaddrIn6 {
+				zone = binary.NativeEndian.Uint32(b[24:])
+			}
+			sa = &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16(), ZoneId: zone}
+		default:
+			t.Fatalf("family %d", a.Family)
+		}
+		if again, ok := SockaddrOf(sa); !ok || again != a {
+			t.Fatalf("%v, then %v", a, again)
+		}
+		if ap, err := netip.ParseAddrPort(a.String()); err != nil || ap != a.AddrPort {
+			t.Fatalf("%v does not parse: %v", a, err)
+		}
+	})
+}

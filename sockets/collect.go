@@ -1,0 +1,124 @@
+package sockets
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// Collect gets a duplicate of every listening TCP socket of the tracker's
+// generation into the supervisor. pids are the generation's processes. Nothing
+// is taken from them: they go on accepting. The caller owns what it returns.
+//
+// Sockets of another network namespace than the supervisor's are left alone.
+func (t *Tracker) Collect(pids []int) (*Preserved, error) {
+	own, err := ownNamespace()
+	if err != nil {
+		return nil, err
+	}
+	inodes := t.listeningInodes()
+	wanted := make(map[uint64]struct{}, len(inodes))
+	for _, inode := range inodes {
+		wanted[inode] = struct{}{}
+	}
+	holders, opaque := proc.Holders(pids, wanted)
+	p := &Preserved{}
+	var failed error
+	for _, inode := range inodes {
+		if len(holders[inode]) == 0 {
+			if len(opaque) == 0 {
+				t.forget(inode) // the service has closed it
+			}
+			continue
+		}
+		s, err := collectFrom(holders[inode], inode, own)
+		switch {
+		case err == nil:
+			p.sockets = append(p.sockets, s)
+		case errors.Is(err, errNotPreservable):
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	if len(opaque) > 0 {
+		t.log.Warn("processes can't be looked into; sockets that only they hold are not preserved",
+			slog.Int("generation", t.generation), slog.Any("pids", opaque))
+	}
+	if failed != nil {
+		p.Close()
+		return nil, failed
+	}
+	return p, nil
+}
+
+// collectFrom copies the socket from the first process that still has it.
+func collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
+	var failed error
+	for _, h := range holders {
+		fd, err := duplicate(h.PID, h.FD)
+		if err != nil {
+			if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
+				failed = errNotPreservable // it is closing right now
+				continue
+			}
+			return nil, err
+		}
+		s, err := newSocket(fd, h.PID, inode, own)
+		if err != nil {
+			unix.Close(fd)
+			failed = err
+			continue
+		}
+		return s, nil
+	}
+	return nil, failed
+}
+
+// newSocket takes ownership of fd where it returns no error.
+func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	if st.Ino != inode {
+		return nil, errNotPreservable // the number was used again meanwhile
+	}
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+		return nil, errNotPreservable // listen failed, or was undone by shutdown
+	}
+	key, err := describe(fd, pid)
+	if err != nil {
+		return nil, err
+	}
+	if key.NetNS != own {
+		return nil, errNotPreservable
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	address, ok := SockaddrOf(name)
+	if !ok {
+		return nil, errNotPreservable
+	}
+	key.Address = address
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd}, nil
+}
+
+// ownNamespace is the supervisor's own, as networkNamespace would name it.
+func ownNamespace() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	return networkNamespace(fd, os.Getpid())
+}

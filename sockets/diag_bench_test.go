@@ -1,0 +1,63 @@
+package sockets
+
+import (
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// BenchmarkDiag measures one poll of a drain: all connections of a service, accepted, on one port and on two. The clients
+// have closed theirs, which leaves the service's in CLOSE_WAIT, so that 10,000 need no more descriptors than that.
+func BenchmarkDiag(b *testing.B) {
+	for _, n := range []int{0, 100, 1000, 10000} {
+		b.Run(fmt.Sprintf("connections=%d", n), func(b *testing.B) {
+			raiseDescriptorLimit(b, uint64(n+100))
+			d := newDiag(b)
+			s := newDiagServer(b, "tcp4", "127.0.0.1:0")
+			for range n {
+				client := s.connect(b, "127.0.0.1")
+				s.accept(b)
+				_ = client.Close()
+			}
+			s.clients = nil
+			diagUntil(b, d, portSet(s.port), "closed by the clients", func(l []Connection) bool {
+				for _, c := range l {
+					if c.State != tcpCloseWait {
+						return false
+					}
+				}
+				return len(l) == n
+			})
+			for _, ports := range []map[uint16]struct{}{portSet(s.port), portSet(s.port, 1)} {
+				b.Run(fmt.Sprintf("ports=%d", len(ports)), func(b *testing.B) {
+					b.ReportAllocs()
+					var list []Connection
+					for b.Loop() {
+						var err error
+						if list, err = d.TCPConnections(list[:0], ports); err != nil {
+							b.Fatal(err)
+						}
+						if len(list) != n {
+							b.Fatalf("%d connections, not %d", len(list), n)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+func raiseDescriptorLimit(b *testing.B, n uint64) {
+	b.Helper()
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		b.Fatal(err)
+	}
+	if l.Cur >= n {
+		return
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: max(n, l.Max)}); err != nil {
+		b.Skipf("cannot open %d descriptors: %v", n, err)
+	}
+}

@@ -1,0 +1,43 @@
+// Package sockets knows which socket stands for which address. It keeps the
+// listening sockets of one generation for the next, answers the notified
+// calls of a generation, and makes an old one stop accepting.
+//
+// It starts no process and has no plan: package restart decides when a socket
+// is collected, a generation gated, and what follows. How calls arrive is
+// package notify's.
+//
+// # The life of a preserved socket
+//
+//	listen seen ──▶ collected ──▶ claimed ──▶ released
+//	(Tracker)       (Collect)     (bind)      (the old generation is gated)
+//	                    │
+//	                    └───────▶ unclaimed ──▶ closed (the old generation is gone)
+//
+// Outside a restart the supervisor holds no duplicate: when the service closes
+// its socket, or ends, the port is closed, as without huptime.
+//
+// # What each notified call is asked for
+//
+//	bind          a preserved socket is planted for a preserved address
+//	listen        which sockets are listening sockets
+//	accept        readiness; in a gated generation the dummy is planted here
+//	close         a hint: in a gated generation a connection may have ended, so
+//	              that the next look at what is left comes sooner. A lost one does no
+//	              harm: the same is found by looking again a little later
+//	rt_sigaction  the answer to "what was there before" for SIGHUP
+//
+// # Gating, level connections
+//
+// Three ways lead a program to accept(2), and each is closed:
+//
+//   - it waits in accept: a stop and a continue signal make the kernel issue the
+//     call anew; the notification swaps the descriptor for a dummy, and the
+//     thread waits on, on a socket where nobody comes.
+//   - it waits in epoll: the registration is taken out of the epoll set, so that
+//     it neither wakes in vain nor (EPOLLEXCLUSIVE) swallows a wake-up that the
+//     new generation needs.
+//   - it waits in poll or select, or comes by later: when it calls accept, the
+//     descriptor is swapped for a dummy; a non-blocking call gets EAGAIN, a blocking
+//     one a phantom: a connection that its peer has already closed. It would
+//     otherwise block a single-threaded program that was told "readable".
+package sockets

@@ -1,0 +1,193 @@
+package sockets
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"huptime/internal/proc"
+)
+
+// How often a drain is looked at: often while it may end soon, rarely later.
+const (
+	shortestPoll = 5 * time.Millisecond
+	longestPoll  = 200 * time.Millisecond
+)
+
+// drain watches the connections that a gated generation has accepted.
+type drain struct {
+	t     *Tracker
+	g     *gate
+	diag  *Diag
+	newer func() []int // processes of the generations that came after
+
+	ports map[uint16]struct{}
+	conns []Connection // reused from poll to poll
+	// own are the connections, by inode, that this generation has.
+	own map[uint32]struct{}
+}
+
+// Outstanding tells how many connections the gated generation has open on its
+// gated sockets. newer lists the processes of later generations.
+func (t *Tracker) Outstanding(newer func() []int) (int, error) {
+	d, err := t.newDrain(newer)
+	if err != nil {
+		return 0, err
+	}
+	defer d.diag.Close()
+	if err := d.survey(); err != nil {
+		return 0, err
+	}
+	return len(d.own), nil
+}
+
+// AwaitDrained returns nil when the gated generation has no accepted connection left, and
+// ctx's error when ctx ends before. claimed lists the sockets that the new generation has claimed: one that
+// it claims late is gated late. newer lists the processes of later generations.
+func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, newer func() []int) error {
+	d, err := t.newDrain(newer)
+	if err != nil {
+		return err
+	}
+	defer d.diag.Close()
+	// An accept that was let through just before the gate was set may still be
+	// about to put its connection into the descriptor table. So nothing is
+	// believed to be the end that was seen once only.
+	empty := 0
+	wait := shortestPoll
+	for {
+		if err := d.poll(); err != nil {
+			return err
+		}
+		if len(d.own) == 0 {
+			empty++
+			wait = shortestPoll
+		} else {
+			empty = 0
+		}
+		if empty > 1 {
+			return nil
+		}
+		if !d.wait(ctx, wait) {
+			return ctx.Err()
+		}
+		wait = min(wait*3/2, longestPoll)
+		if wait > longestPoll/2 || len(d.own) == 0 {
+			d.follow(ctx, claimed())
+		}
+	}
+}
+
+func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
+	t.mu.Lock()
+	g := t.gate
+	t.mu.Unlock()
+	d := &drain{t: t, g: g, newer: newer, ports: make(map[uint16]struct{})}
+	if g != nil {
+		d.gatedPorts()
+	}
+	var err error
+	d.diag, err = NewDiag()
+	return d, err
+}
+
+func (d *drain) gatedPorts() {
+	d.g.mu.Lock()
+	defer d.g.mu.Unlock()
+	for _, s := range d.g.sockets {
+		d.ports[s.Key.Address.Port()] = struct{}{}
+	}
+}
+
+// follow gates what came up since the gate was set: sockets that were claimed
+// late, and workers that were born.
+func (d *drain) follow(ctx context.Context, claimed []*Socket) {
+	if err := d.t.Gate(ctx, claimed); err != nil && ctx.Err() == nil {
+		d.t.log.Warn("cannot gate what came up during the drain", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
+	}
+	d.gatedPorts()
+}
+
+// wait sleeps until the next poll. A close of the generation's makes it come sooner, but not at once: a busy service
+// closes thousands of descriptors a second.
+func (d *drain) wait(ctx context.Context, most time.Duration) bool {
+	if !pause(ctx, shortestPoll) {
+		return false
+	}
+	timer := time.NewTimer(most - shortestPoll)
+	defer timer.Stop()
+	select {
+	case <-d.t.closed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// poll forgets the own connections that are gone; where none is left it looks for
+// others once more.
+func (d *drain) poll() error {
+	if err := d.dump(); err != nil {
+		return err
+	}
+	if d.own != nil {
+		alive := make(map[uint32]struct{}, len(d.own))
+		for _, c := range d.conns {
+			if _, ok := d.own[c.Inode]; ok {
+				alive[c.Inode] = struct{}{}
+			}
+		}
+		d.own = alive
+		if len(d.own) > 0 {
+			return nil
+		}
+	}
+	d.attribute()
+	return nil
+}
+
+func (d *drain) survey() error {
+	if err := d.dump(); err != nil {
+		return err
+	}
+	d.attribute()
+	return nil
+}
+
+func (d *drain) dump() (err error) {
+	d.conns, err = d.diag.TCPConnections(d.conns[:0], d.ports)
+	return err
+}
+
+// attribute finds out which of the accepted connections are this generation's:
+// those that one of its processes holds. Between the moment when the new
+// generation was ready and the gate both have accepted from the same queue.
+//
+// Of processes that can't be looked into nothing is known: then everything counts
+// that no newer generation holds.
+func (d *drain) attribute() {
+	accepted := make(map[uint64]struct{})
+	for _, c := range d.conns {
+		if c.Inode != 0 { // 0: in the accept queue, or closed by the service
+			accepted[uint64(c.Inode)] = struct{}{}
+		}
+	}
+	d.own = make(map[uint32]struct{})
+	if len(accepted) == 0 {
+		return
+	}
+	held, opaque := proc.Holders(d.t.pids(), accepted)
+	for inode := range held {
+		d.own[uint32(inode)] = struct{}{}
+	}
+	if len(opaque) == 0 {
+		return
+	}
+	theirs, _ := proc.Holders(d.newer(), accepted)
+	for inode := range accepted {
+		if _, ok := theirs[inode]; !ok {
+			d.own[uint32(inode)] = struct{}{}
+		}
+	}
+}

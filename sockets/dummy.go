@@ -1,0 +1,93 @@
+package sockets
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// dummy is a listening TCP socket that nobody can reach: what a gated
+// generation has in place of a preserved one. It owns its descriptor.
+type dummy struct {
+	fd       int
+	nonblock bool
+	address  unix.Sockaddr
+	family   int
+}
+
+// newDummy makes one of the family, as blocking as the socket that it stands for.
+// The port is the kernel's choice, on loopback.
+func newDummy(family int, nonblock bool) (*dummy, error) {
+	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC
+	if nonblock {
+		kind |= unix.SOCK_NONBLOCK
+	}
+	fd, err := unix.Socket(family, kind, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a dummy socket: %w", os.NewSyscallError("socket", err))
+	}
+	d := &dummy{fd: fd, nonblock: nonblock, family: family}
+	if err := d.open(); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("cannot make a dummy socket: %w", err)
+	}
+	return d, nil
+}
+
+func (d *dummy) open() error {
+	loopback := unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	if d.family == unix.AF_INET6 {
+		loopback = &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
+	}
+	// Before listen, so that there is no moment in which it could be reached.
+	if err := d.refuse(); err != nil {
+		return err
+	}
+	if err := unix.Bind(d.fd, loopback); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(d.fd, unix.SOMAXCONN); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	name, err := unix.Getsockname(d.fd)
+	d.address = name
+	return os.NewSyscallError("getsockname", err)
+}
+
+// refuse makes the kernel drop every packet that is sent to the socket: a socket
+// filter of one instruction, "keep 0 bytes" (socket(7), SO_ATTACH_FILTER).
+func (d *dummy) refuse() error {
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(d.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: 1, Filter: &drop}))
+}
+
+// phantom puts a connection into the queue that its peer has already closed. A
+// server reads end of file from it and closes it: clients that change their
+// mind are everyday business.
+func (d *dummy) phantom() error {
+	client, err := unix.Socket(d.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(client)
+	// For these microseconds a stranger who guessed the port would get in, and
+	// wait.
+	if err := unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	// On loopback the three-way handshake is over when connect returns, also for
+	// a non-blocking socket; EINPROGRESS is returned nevertheless.
+	err = unix.Connect(client, d.address)
+	if errFilter := d.refuse(); errFilter != nil {
+		return errFilter
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		return os.NewSyscallError("connect", err)
+	}
+	return nil
+}
+
+// Close gives the descriptor back; the generation's own copies live on.
+func (d *dummy) close() { unix.Close(d.fd) }

@@ -1,0 +1,236 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// gate is what makes a generation stop accepting on some of its sockets.
+type gate struct {
+	mu      sync.Mutex
+	sockets map[uint64]*Socket // by inode
+	dummies map[uint64]*dummy  // by inode of the socket that it stands for
+	// numbers at which processes that can be looked into hold a gated socket; for
+	// those that can't.
+	numbers map[int]*dummy
+	// asked are the threads that have to issue their accept anew and have not
+	// done so yet; true once they were stopped for it.
+	asked   map[int]bool
+	again   chan struct{} // gets a value when one has
+	visited map[int]struct{}
+}
+
+func newGate() *gate {
+	return &gate{
+		sockets: make(map[uint64]*Socket),
+		dummies: make(map[uint64]*dummy),
+		numbers: make(map[int]*dummy),
+		asked:   make(map[int]bool),
+		again:   make(chan struct{}, 1),
+		visited: make(map[int]struct{}),
+	}
+}
+
+// add closes the gate for more sockets and tells how many were new.
+func (g *gate) add(sockets []*Socket) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	added := 0
+	for _, s := range sockets {
+		if _, known := g.sockets[s.Inode]; known {
+			continue
+		}
+		d, err := newDummy(int(s.Key.Address.Family), s.NonBlock)
+		if err != nil {
+			return added, err
+		}
+		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
+		added++
+	}
+	if added > 0 {
+		clear(g.visited) // whoever was visited may wait on the new ones
+	}
+	return added, nil
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range g.dummies {
+		d.close()
+	}
+	clear(g.dummies)
+}
+
+func (g *gate) inodes() map[uint64]struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	set := make(map[uint64]struct{}, len(g.sockets))
+	for inode := range g.sockets {
+		set[inode] = struct{}{}
+	}
+	return set
+}
+
+func (g *gate) has(inode uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sockets[inode] != nil
+}
+
+// answered notes that a thread has issued an accept after the gate was set, and
+// tells whether it was made to: then it waited in accept all the time, and may go on waiting.
+func (g *gate) answered(tid int) (reasked bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	stopped, asked := g.asked[tid]
+	if asked {
+		delete(g.asked, tid)
+		ping(g.again)
+	}
+	return stopped
+}
+
+// stopped notes that the thread has been taken out of its system call.
+func (g *gate) stopped(tid int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, asked := g.asked[tid]; asked {
+		g.asked[tid] = true
+	}
+}
+
+// dummyAt returns what must take the place of the descriptor that the caller
+// accepts on, or nil where that is not a gated socket.
+func (g *gate) dummyAt(r *notify.Request) *dummy {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil {
+		// Opaque. A worker has its listening sockets at the numbers at which its
+		// master has them, because it got them by fork.
+		return g.numbers[r.FD()]
+	}
+	if !ok || !r.Valid() {
+		return nil
+	}
+	return g.dummies[inode]
+}
+
+// Gate makes the generation stop accepting on these sockets, of which the
+// supervisor must still hold its duplicates. What it has accepted goes on. It
+// returns when no thread of it waits on them any more, or with an error that says what may
+// still accept. Called again it gates more sockets.
+func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
+	t.mu.Lock()
+	if t.gate == nil {
+		t.gate = newGate()
+	}
+	g := t.gate
+	t.mu.Unlock()
+	// From here on every new accept finds the gate. What is left is what waits already.
+	if _, err := g.add(sockets); err != nil {
+		return err
+	}
+	return t.visit(ctx, g)
+}
+
+// visit gates what waits in processes that were not visited yet: all of them at first,
+// those that were born since, later.
+func (t *Tracker) visit(ctx context.Context, g *gate) error {
+	var fresh []int
+	g.mu.Lock()
+	for _, pid := range t.pids() {
+		if _, ok := g.visited[pid]; !ok {
+			g.visited[pid] = struct{}{}
+			fresh = append(fresh, pid)
+		}
+	}
+	g.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	inodes := g.inodes()
+	holders, opaque := proc.Holders(fresh, inodes)
+	sources := make(map[uint64]int)
+	g.mu.Lock()
+	for inode, list := range holders {
+		for _, h := range list {
+			g.numbers[h.FD] = g.dummies[inode]
+		}
+	}
+	for inode, s := range g.sockets {
+		sources[inode] = s.fd
+	}
+	g.mu.Unlock()
+	if len(opaque) > 0 {
+		t.log.Warn("processes can't be looked into; they stop accepting at their next accept",
+			slog.Int("generation", t.generation), slog.Any("pids", opaque))
+	}
+	err := unregister(registrations(fresh, inodes), sources)
+	return errors.Join(err, t.reask(ctx, g))
+}
+
+// blockedThreads finds the threads of the generation that wait in accept on
+// a gated socket since before the gate was set, by process.
+func (t *Tracker) blockedThreads(ctx context.Context, g *gate) map[int][]int {
+	t.mu.Lock()
+	calls := make(map[int]acceptCall, len(t.accepting))
+	for tid, call := range t.accepting {
+		calls[tid] = call
+	}
+	t.mu.Unlock()
+
+	blocked := make(map[int][]int)
+	for tid, call := range calls {
+		if inode, ok, err := proc.DescriptorSocket(tid, int(call.fd)); err == nil && (!ok || !g.has(inode)) {
+			continue
+		}
+		pid, err := proc.Tgid(tid)
+		if err == nil && waitsIn(ctx, pid, tid, call) {
+			blocked[pid] = append(blocked[pid], tid)
+		}
+	}
+	return blocked
+}
+
+// waitsIn tells whether the thread is still inside the call. A running thread may be on its way
+// into the call or out of it: it is looked at again, until it has had time
+// for either.
+func waitsIn(ctx context.Context, pid, tid int, call acceptCall) bool {
+	for range 20 {
+		now, err := proc.ReadSyscall(pid, tid)
+		switch {
+		case errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT):
+			return false
+		case err != nil:
+			return true // it can't be looked at: it may be
+		case !now.Running:
+			return now.Number == int64(call.number) && int32(now.Args[0]) == call.fd
+		}
+		if !pause(ctx, time.Millisecond) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits for d and tells whether ctx allowed it.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,92 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// Key says what a socket stands for: two binds with equal keys ask for the
+// same thing. It is comparable.
+type Key struct {
+	NetNS    uint64 // cookie of the network namespace, or the namespace's inode before Linux 5.14
+	Type     int    // SOCK_STREAM, ...
+	Protocol int    // IPPROTO_TCP, IPPROTO_MPTCP, ...
+	V6Only   bool   // IPV6_V6ONLY; false for AF_INET
+	Device   int    // SO_BINDTOIFINDEX: the bound device's index, or 0
+	Address  Address
+}
+
+func (k Key) String() string {
+	s := "tcp://"
+	if k.Type != unix.SOCK_STREAM {
+		s = fmt.Sprintf("type %d, ", k.Type)
+	}
+	s += k.Address.String()
+	if k.V6Only {
+		s += " (IPv6 only)"
+	}
+	if k.Device != 0 {
+		s += fmt.Sprintf(" (device %d)", k.Device)
+	}
+	return s
+}
+
+// errNotPreservable: the socket is of a kind that this package leaves alone.
+var errNotPreservable = errors.New("not a TCP socket")
+
+// describe fills in all of a key but its address, from a descriptor of the
+// supervisor's own that is a duplicate of the process pid's.
+func describe(fd, pid int) (Key, error) {
+	var k Key
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return k, os.NewSyscallError("getsockopt", err)
+	}
+	if domain != unix.AF_INET && domain != unix.AF_INET6 {
+		return k, errNotPreservable
+	}
+	k.Address.Family = uint16(domain)
+	for _, o := range []struct {
+		name int
+		to   *int
+	}{
+		{unix.SO_TYPE, &k.Type},
+		{unix.SO_PROTOCOL, &k.Protocol},
+		{unix.SO_BINDTOIFINDEX, &k.Device}, // Linux 5.0
+	} {
+		if *o.to, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, o.name); err != nil {
+			return k, os.NewSyscallError("getsockopt", err)
+		}
+	}
+	if k.Type != unix.SOCK_STREAM || k.Protocol != unix.IPPROTO_TCP && k.Protocol != unix.IPPROTO_MPTCP {
+		return k, errNotPreservable
+	}
+	if domain == unix.AF_INET6 {
+		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		if err != nil {
+			return k, os.NewSyscallError("getsockopt", err)
+		}
+		k.V6Only = only != 0
+	}
+	k.NetNS, err = networkNamespace(fd, pid)
+	return k, err
+}
+
+// networkNamespace identifies the namespace that a socket lives in, which need
+// not be its process's any more. The cookie (SO_NETNS_COOKIE, Linux 5.14) is
+// exact; before that the process's own namespace has to do.
+func networkNamespace(fd, pid int) (uint64, error) {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err == nil {
+		return cookie, nil
+	}
+	if err != unix.ENOPROTOOPT {
+		return 0, os.NewSyscallError("getsockopt", err)
+	}
+	return proc.NetNS(pid)
+}

@@ -1,0 +1,30 @@
+package sockets
+
+import (
+	"time"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// listen notes the socket as a listening one and lets the call run: on a
+// planted socket it sets the backlog. Whether it succeeds is seen at the next
+// restart, when the socket is collected.
+func (t *Tracker) listen(r *notify.Request) notify.Reply {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil {
+		t.cannot(r, err)
+		return notify.Continue()
+	}
+	if !ok || !r.Valid() {
+		return notify.Continue()
+	}
+	t.mu.Lock()
+	if _, known := t.listening[inode]; !known {
+		t.listening[inode] = len(t.listening)
+	}
+	t.listened = time.Now()
+	t.mu.Unlock()
+	ping(t.changed)
+	return notify.Continue()
+}

@@ -1,0 +1,114 @@
+package sockets
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a preserved listening socket.
+type Socket struct {
+	Key      Key
+	Inode    uint64 // of the socket, as /proc/PID/fd shows it
+	NonBlock bool   // O_NONBLOCK of the open file description when it was collected
+
+	fd      int // the supervisor's duplicate, -1 once it was closed
+	claimed bool
+}
+
+// Preserved holds duplicates of the listening sockets of a generation while the
+// next one starts. It owns them; Close when the old generation is gone.
+// Its methods may be called from several goroutines.
+type Preserved struct {
+	mu      sync.Mutex
+	sockets []*Socket // in the order in which they were first listened on
+}
+
+// Sockets lists all, claimed or not.
+func (p *Preserved) Sockets() []*Socket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*Socket(nil), p.sockets...)
+}
+
+// Claimed lists those that a bind of the new generation was answered with.
+func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
+
+// Unclaimed lists the others.
+func (p *Preserved) Unclaimed() []*Socket { return p.filtered(false) }
+
+func (p *Preserved) filtered(claimed bool) []*Socket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []*Socket
+	for _, s := range p.sockets {
+		if s.claimed == claimed {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// stands tells whether any preserved socket has this address. It is cheap, so
+// that a bind elsewhere costs no look into the process.
+func (p *Preserved) stands(a Address) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		if s.Key.Address == a && s.fd >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// claim calls plant with the first unclaimed socket of this key. Where all are
+// claimed it takes the first of which held says that the new generation has let it
+// go again: some services bind once to try and once in earnest. It returns
+// nil where there is none, and plant's error otherwise: the socket then stays
+// as it was.
+//
+// The lock is held while plant runs, so that nobody closes the descriptor.
+func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socket) error) (*Socket, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	chosen := p.first(k, func(s *Socket) bool { return !s.claimed })
+	if chosen == nil {
+		chosen = p.first(k, func(s *Socket) bool { return !held(s.Inode) })
+	}
+	if chosen == nil {
+		return nil, nil
+	}
+	if err := plant(chosen); err != nil {
+		return nil, err
+	}
+	chosen.claimed = true
+	return chosen, nil
+}
+
+func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
+	for _, s := range p.sockets {
+		if s.Key == k && s.fd >= 0 && ok(s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
+// generation has its own. Unclaimed ones stay open for a late bind.
+func (p *Preserved) ReleaseClaimed() { p.release(func(s *Socket) bool { return s.claimed }) }
+
+// Close closes every duplicate that is left.
+func (p *Preserved) Close() { p.release(func(*Socket) bool { return true }) }
+
+func (p *Preserved) release(which func(*Socket) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		if s.fd >= 0 && which(s) {
+			unix.Close(s.fd)
+			s.fd = -1
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package sockets
+
+import (
+	"context"
+	"time"
+)
+
+// How long a generation may take to begin to wait on its sockets before it
+// counts as ready all the same. What waits in poll or select can't be seen, and
+// until a client comes it makes no call that is notified.
+const (
+	// settleListening follows the last listen.
+	settleListening = 250 * time.Millisecond
+	// settleUnclaimed is for one that has not claimed all preserved sockets: it
+	// may have dropped an address, or may be about to bind it.
+	settleUnclaimed = 2 * time.Second
+	// settleSocketless is for a service that listened on nothing before either.
+	settleSocketless = time.Second
+)
+
+// readiness is what is known of a starting generation.
+type readiness struct {
+	preserved   int           // sockets that it may claim
+	claimed     int           // those that it has claimed and listened on
+	listening   int           // all sockets that it listens on
+	waiting     int           // those of them that it is known to wait on
+	first       bool          // generation 1
+	sinceStart  time.Duration // since the launch
+	sinceListen time.Duration // since the last listen
+}
+
+// ready decides. Until it says so the old generation accepts.
+func (r readiness) ready() bool {
+	switch {
+	case r.listening == 0:
+		return !r.first && r.preserved == 0 && r.sinceStart >= settleSocketless
+	case r.claimed < r.preserved:
+		return r.sinceListen >= settleUnclaimed
+	}
+	return r.waiting == r.listening || r.sinceListen >= settleListening
+}
+
+// AwaitReady returns nil when the generation is ready, and ctx's error when ctx ends before.
+func (t *Tracker) AwaitReady(ctx context.Context) error {
+	const (
+		shortest = 2 * time.Millisecond
+		longest  = 25 * time.Millisecond
+	)
+	pause := shortest
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		r := t.readiness()
+		if r.ready() {
+			t.mu.Lock()
+			t.starting = false
+			t.mu.Unlock()
+			return nil
+		}
+		if r.listening == 0 && r.preserved > 0 {
+			pause = longest // only a listen can change it, and that one is heard of
+		}
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.changed:
+			pause = shortest
+		case <-timer.C:
+			pause = min(2*pause, longest)
+		}
+	}
+}
+
+func (t *Tracker) readiness() readiness {
+	r := readiness{first: t.generation == 1}
+	var claimed, all []*Socket
+	if t.preserved != nil {
+		all = t.preserved.Sockets()
+		claimed = t.preserved.Claimed()
+	}
+	r.preserved = len(all)
+
+	t.mu.Lock()
+	r.sinceStart = time.Since(t.started)
+	r.sinceListen = time.Since(t.listened)
+	for _, s := range claimed {
+		if _, ok := t.listening[s.Inode]; ok {
+			r.claimed++
+		}
+	}
+	r.listening = len(t.listening)
+	unseen := make(map[uint64]struct{})
+	for inode := range t.listening {
+		if _, ok := t.accepted[inode]; ok {
+			r.waiting++
+		} else {
+			unseen[inode] = struct{}{}
+		}
+	}
+	t.mu.Unlock()
+
+	// Looking into epoll sets costs a walk through /proc: only when it can decide.
+	if len(unseen) > 0 && r.claimed == r.preserved {
+		found := make(map[uint64]struct{})
+		for _, reg := range registrations(t.pids(), unseen) {
+			found[reg.inode] = struct{}{}
+		}
+		r.waiting += len(found)
+	}
+	return r
+}

@@ -1,0 +1,111 @@
+package sockets
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// How long a stopped process may take to stop, and a continued one to issue
+// its calls anew. A process in uninterruptible sleep may take longer; the
+// drain then goes on without it.
+const reaskLimit = 2 * time.Second
+
+// reask makes every thread that waits in accept on a gated socket issue its call
+// anew, so that it is notified: SIGSTOP takes all threads of the process
+// out of their system calls, and SIGCONT lets the kernel restart them (signal(7),
+// "Interruption of system calls and library functions by stop signals").
+// Only processes with such a thread are stopped, for less than a
+// millisecond as a rule.
+func (t *Tracker) reask(ctx context.Context, g *gate) error {
+	blocked := t.blockedThreads(ctx, g)
+	if len(blocked) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reaskLimit)
+	defer cancel()
+	var waiting []int
+	g.mu.Lock()
+	for _, tids := range blocked {
+		for _, tid := range tids {
+			g.asked[tid] = false
+			waiting = append(waiting, tid)
+		}
+	}
+	g.mu.Unlock()
+
+	var stopped []int
+	// Whatever happens below, nobody stays stopped.
+	defer func() {
+		for _, pidfd := range stopped {
+			unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+			unix.Close(pidfd)
+		}
+	}()
+	for pid, tids := range blocked {
+		// One that somebody else has stopped stays as it is: its calls are
+		// issued anew when that somebody lets it go on.
+		if state, err := proc.ThreadState(pid, pid); err != nil || state == 'T' || state == 't' {
+			continue
+		}
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // gone
+		}
+		if err := unix.PidfdSendSignal(pidfd, unix.SIGSTOP, nil, 0); err != nil {
+			unix.Close(pidfd)
+			continue
+		}
+		stopped = append(stopped, pidfd)
+		for _, tid := range tids {
+			if !untilStopped(ctx, pid, tid) {
+				break
+			}
+			g.stopped(tid)
+		}
+		unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+	}
+	return g.untilAsked(ctx, waiting)
+}
+
+// untilStopped waits until the thread has stopped, or is gone. SIGCONT before that would
+// cancel the stop.
+func untilStopped(ctx context.Context, pid, tid int) bool {
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		state, err := proc.ThreadState(pid, tid)
+		if err != nil || state == 'T' || state == 't' || state == 'Z' || state == 'X' {
+			return true
+		}
+		if !pause(ctx, wait) {
+			return false
+		}
+	}
+}
+
+// untilAsked waits until every thread has issued its accept anew, or is gone, or does
+// something else.
+func (g *gate) untilAsked(ctx context.Context, tids []int) error {
+	for {
+		g.mu.Lock()
+		for tid := range g.asked {
+			if unix.Kill(tid, 0) == unix.ESRCH {
+				delete(g.asked, tid)
+			}
+		}
+		left := len(g.asked)
+		g.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-g.again:
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d threads still wait in accept: %w", left, len(tids), ctx.Err())
+		}
+	}
+}

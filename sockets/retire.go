@@ -1,0 +1,10 @@
+package sockets
+
+// Close gives back what the tracker holds. Call it when the generation is gone.
+func (t *Tracker) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gate != nil {
+		t.gate.close()
+	}
+}

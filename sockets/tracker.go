@@ -1,0 +1,107 @@
+package sockets
+
+import (
+	"io"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+
+	"huptime/notify"
+)
+
+// Tracker answers the notified calls of one generation and knows its listening
+// sockets by their inodes. It implements [notify.Handler]; its other methods
+// may be called from any goroutine.
+type Tracker struct {
+	generation int
+	log        *slog.Logger
+	// pids lists the generation's processes; it is asked rarely.
+	pids func() []int
+	// preserved is what this generation may claim; nil for the first one.
+	preserved *Preserved
+
+	// changed gets a value when something happened that readiness depends on.
+	changed chan struct{}
+	// closed gets a value when a gated generation has closed a descriptor.
+	closed chan struct{}
+
+	mu        sync.Mutex
+	listening map[uint64]int // inode → how many came before it
+	accepted  map[uint64]struct{}
+	accepting map[int]acceptCall // thread id → the accept that it last made
+	starting  bool               // readiness is still watched
+	gate      *gate              // nil until the generation is gated
+	started   time.Time          // when the tracker was made
+	listened  time.Time          // when a socket was last listened on
+}
+
+// acceptCall is an accept that was let through. Whether it has returned is not known
+// from here.
+type acceptCall struct {
+	number int32
+	fd     int32
+}
+
+// NewTracker makes the handler for a generation. preserved may be nil; it
+// stays the caller's.
+func NewTracker(generation int, preserved *Preserved, pids func() []int, log *slog.Logger) *Tracker {
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return &Tracker{
+		generation: generation,
+		log:        log,
+		pids:       pids,
+		preserved:  preserved,
+		changed:    make(chan struct{}, 1),
+		closed:     make(chan struct{}, 1),
+		listening:  make(map[uint64]int),
+		accepted:   make(map[uint64]struct{}),
+		accepting:  make(map[int]acceptCall),
+		starting:   true,
+		started:    time.Now(),
+	}
+}
+
+// Handle implements [notify.Handler].
+func (t *Tracker) Handle(r *notify.Request) notify.Reply {
+	switch r.Call {
+	case notify.CallAccept:
+		return t.accept(r)
+	case notify.CallClose:
+		return t.close()
+	case notify.CallBind:
+		return t.bind(r)
+	case notify.CallListen:
+		return t.listen(r)
+	case notify.CallSigaction, notify.CallOldSigaction:
+		return sigaction(r)
+	}
+	return notify.Continue()
+}
+
+// ping tells a waiter once, however often it is called before the waiter looks.
+func ping(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Tracker) listeningInodes() []uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	inodes := make([]uint64, 0, len(t.listening))
+	for inode := range t.listening {
+		inodes = append(inodes, inode)
+	}
+	sort.Slice(inodes, func(i, j int) bool { return t.listening[inodes[i]] < t.listening[inodes[j]] })
+	return inodes
+}
+
+func (t *Tracker) forget(inode uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.listening, inode)
+}
