@@ -2,71 +2,196 @@ package notify
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"sync"
 
 	seccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 )
 
+// Level is how much of what a service does its filter asks about (--track).
 type Level string
 
 const (
+	// LevelConnections asks about bind, listen, accept, accept4 and close: it
+	// works on every process, at the price of two context switches a call.
 	LevelConnections Level = "connections"
-	LevelListeners   Level = "listeners"
+	// LevelListeners asks about bind and listen: nothing on the hot path.
+	LevelListeners Level = "listeners"
 )
 
+// ParseLevel reads a level as a user writes it.
 func ParseLevel(s string) (Level, error) {
 	switch l := Level(s); l {
 	case LevelConnections, LevelListeners:
 		return l, nil
 	}
-	return "", fmt.Errorf("no such level")
+	return "", fmt.Errorf("unknown level %q: want %s or %s", s, LevelConnections, LevelListeners)
 }
 
+// BuildFilter makes the program that a launcher loads. It covers every ABI of
+// this machine; a call of any other passes, because huptime is no sandbox.
+// Building needs no privilege, no file system and nothing of the kernel.
+//
+// Besides the level's calls, the program keeps the service from hearing
+// SIGHUP: a new action for it is not installed, and the call returns success.
+// Where the caller wants the old action as well, the supervisor is asked,
+// because only it can write one there.
 func BuildFilter(level Level) (Program, error) {
-	_ = seccomp.SetAPI(6)
+	if _, err := ParseLevel(string(level)); err != nil {
+		return nil, err
+	}
+	native, err := seccomp.GetNativeArch()
+	if err != nil {
+		return nil, fmt.Errorf("cannot build the filter: %w", err)
+	}
+	program, err := buildFilter(level, siblings[native])
+	if err != nil {
+		return nil, fmt.Errorf("cannot build the filter: %w", err)
+	}
+	return program, nil
+}
+
+// siblings are the 32-bit ABIs that a machine's kernel may run programs of.
+var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
+	seccomp.ArchAMD64: {seccomp.ArchX86, seccomp.ArchX32},
+	seccomp.ArchARM64: {seccomp.ArchARM},
+}
+
+// pinAPI fixes, once for the process, what libseccomp takes the kernel to be
+// capable of. Left alone it probes the running kernel by seccomp(2), and
+// refuses rules with ActNotify where the probe fails; but what the kernel can
+// do is for [Probe] to say, in words, and building depends on its arguments
+// only. Level 6 (seccomp_api_get(3)) and not 5, which has user notification
+// already, because the Go binding asks every filter for TSYNC, and the library
+// joins the two from TSYNC_ESRCH on. Neither is in the program: flags are the
+// launcher's.
+var pinAPI = sync.OnceValue(func() error { return seccomp.SetAPI(6) })
+
+// buildFilter covers the native ABI and others.
+func buildFilter(level Level, others []seccomp.ScmpArch) (Program, error) {
+	if err := pinAPI(); err != nil {
+		return nil, err
+	}
 	f, err := seccomp.NewFilter(seccomp.ActAllow)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Release()
-	f.SetBadArchAction(seccomp.ActAllow)
-	f.AddArch(seccomp.ArchX86)
-	f.AddArch(seccomp.ArchX32)
-	for _, n := range []string{"bind", "listen", "accept", "accept4", "close"} {
-		c, err := seccomp.GetSyscallFromName(n)
-		if err != nil {
-			return nil, err
-		}
-		if err := f.AddRule(c, seccomp.ActNotify); err != nil {
-			return nil, err
-		}
-	}
-	c, _ := seccomp.GetSyscallFromName("rt_sigaction")
-	sig, _ := seccomp.MakeCondition(0, seccomp.CompareMaskedEqual, 0xffffffff, 1)
-	act, _ := seccomp.MakeCondition(1, seccomp.CompareNotEqual, 0)
-	old, _ := seccomp.MakeCondition(2, seccomp.CompareEqual, 0)
-	noold, _ := seccomp.MakeCondition(2, seccomp.CompareNotEqual, 0)
-	if err := f.AddRuleConditional(c, seccomp.ActErrno, []seccomp.ScmpCondition{sig, act, old}); err != nil {
+	// The library's default for an unknown ABI is to kill.
+	if err := f.SetBadArchAction(seccomp.ActAllow); err != nil {
 		return nil, err
 	}
-	if err := f.AddRuleConditional(c, seccomp.ActNotify, []seccomp.ScmpCondition{sig, act, noold}); err != nil {
-		return nil, err
+	for _, arch := range others {
+		if err := f.AddArch(arch); err != nil {
+			return nil, fmt.Errorf("%v: %w", arch, err)
+		}
 	}
-	fd, err := unix.MemfdCreate("f", 0)
+	// After the last AddArch: rules go to the ABIs that are there.
+	for _, r := range append(trackingRules(level), deafnessRules()...) {
+		if err := r.addTo(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.call, err)
+		}
+	}
+	return export(f)
+}
+
+// A rule names a call; libseccomp knows its number in each ABI. An ABI that has
+// no such call (sigaction on 64 bits) goes without the rule. For i386 a rule
+// about a socket call is two: one for its number, one for socketcall(2).
+type rule struct {
+	call       string
+	action     seccomp.ScmpAction
+	conditions []seccomp.ScmpCondition // all of them must hold
+}
+
+func (r rule) addTo(f *seccomp.ScmpFilter) error {
+	number, err := seccomp.GetSyscallFromName(r.call)
+	if err != nil {
+		return err
+	}
+	return f.AddRuleConditional(number, r.action, r.conditions)
+}
+
+func trackingRules(level Level) []rule {
+	rules := []rule{
+		{call: "bind", action: seccomp.ActNotify},
+		{call: "listen", action: seccomp.ActNotify},
+	}
+	if level == LevelConnections {
+		rules = append(rules,
+			rule{call: "accept", action: seccomp.ActNotify},
+			rule{call: "accept4", action: seccomp.ActNotify},
+			rule{call: "close", action: seccomp.ActNotify},
+		)
+	}
+	return rules
+}
+
+// deafnessRules are about all calls that set what SIGHUP does. The arguments
+// are in every ABI: signal, new action, old action. Conditions come after the
+// number, so other calls stay free of them and can be cached by the kernel
+// (seccomp_cache_prepare in kernel/seccomp.c, 5.11).
+func deafnessRules() []rule {
+	// The kernel takes an int, so junk in the upper half of the register does
+	// not make SIGHUP another signal. For this operator the first operand is
+	// the mask, whatever the binding's documentation of MakeCondition says.
+	hup := seccomp.ScmpCondition{Argument: 0, Op: seccomp.CompareMaskedEqual, Operand1: 0xffffffff, Operand2: uint64(unix.SIGHUP)}
+	// A call without a new action is a query and passes.
+	set := seccomp.ScmpCondition{Argument: 1, Op: seccomp.CompareNotEqual, Operand1: 0}
+	blind := seccomp.ScmpCondition{Argument: 2, Op: seccomp.CompareEqual, Operand1: 0}
+	curious := seccomp.ScmpCondition{Argument: 2, Op: seccomp.CompareNotEqual, Operand1: 0}
+
+	skip := seccomp.ActErrno.SetReturnCode(0) // errno 0: not done, and a success
+	rules := []rule{
+		// The one without pointers (i386 only). It returns the old handler, so
+		// the success reads as SIG_DFL.
+		{"signal", skip, []seccomp.ScmpCondition{hup}},
+	}
+	for _, call := range []string{"rt_sigaction", "sigaction"} {
+		rules = append(rules,
+			rule{call, skip, []seccomp.ScmpCondition{hup, set, blind}},
+			rule{call, seccomp.ActNotify, []seccomp.ScmpCondition{hup, set, curious}},
+		)
+	}
+	return rules
+}
+
+// export reads the finished program out of the library, which in 2.5 writes it
+// to a descriptor only. Memory is one that a read-only container has, too.
+func export(f *seccomp.ScmpFilter) (Program, error) {
+	file, err := memoryFile()
 	if err != nil {
 		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), "f")
 	defer file.Close()
 	if err := f.ExportBPF(file); err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd))
+	raw, err := io.ReadAll(file)
 	if err != nil {
 		return nil, err
 	}
-	var p Program
-	err = p.UnmarshalBinary(b)
-	return p, err
+	var program Program
+	err = program.UnmarshalBinary(raw)
+	return program, err
+}
+
+// memoryFile makes a file without a file system. The caller closes it.
+func memoryFile() (*os.File, error) {
+	const name = "huptime filter"
+	// Hardened machines refuse a memfd that could be executed (vm.memfd_noexec,
+	// 6.3); kernels before 6.3 refuse the flag that says it won't be.
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }

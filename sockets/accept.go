@@ -77,6 +77,10 @@ func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
 			t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
 		}
 	}
+	// It runs on the dummy: it need not be made to ask again.
+	t.mu.Lock()
+	delete(t.accepting, r.TID)
+	t.mu.Unlock()
 	t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation),
 		slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()), slog.Bool("phantom", phantom))
 }

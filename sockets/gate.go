@@ -5,9 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
 	"huptime/notify"
@@ -22,8 +19,8 @@ type gate struct {
 	// those that can't.
 	numbers map[int]*dummy
 	// asked are the threads that have to issue their accept anew and have not
-	// done so yet; true once they were stopped for it.
-	asked   map[int]bool
+	// done so yet.
+	asked   map[int]*waiter
 	again   chan struct{} // gets a value when one has
 	visited map[int]struct{}
 }
@@ -33,7 +30,7 @@ func newGate() *gate {
 		sockets: make(map[uint64]*Socket),
 		dummies: make(map[uint64]*dummy),
 		numbers: make(map[int]*dummy),
-		asked:   make(map[int]bool),
+		asked:   make(map[int]*waiter),
 		again:   make(chan struct{}, 1),
 		visited: make(map[int]struct{}),
 	}
@@ -91,20 +88,21 @@ func (g *gate) has(inode uint64) bool {
 func (g *gate) answered(tid int) (reasked bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	stopped, asked := g.asked[tid]
-	if asked {
-		delete(g.asked, tid)
-		ping(g.again)
+	w := g.asked[tid]
+	if w == nil {
+		return false
 	}
-	return stopped
+	delete(g.asked, tid)
+	ping(g.again)
+	return w.stopped
 }
 
 // stopped notes that the thread has been taken out of its system call.
 func (g *gate) stopped(tid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, asked := g.asked[tid]; asked {
-		g.asked[tid] = true
+	if w := g.asked[tid]; w != nil {
+		w.stopped = true
 	}
 }
 
@@ -177,60 +175,4 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	}
 	err := unregister(registrations(fresh, inodes), sources)
 	return errors.Join(err, t.reask(ctx, g))
-}
-
-// blockedThreads finds the threads of the generation that wait in accept on
-// a gated socket since before the gate was set, by process.
-func (t *Tracker) blockedThreads(ctx context.Context, g *gate) map[int][]int {
-	t.mu.Lock()
-	calls := make(map[int]acceptCall, len(t.accepting))
-	for tid, call := range t.accepting {
-		calls[tid] = call
-	}
-	t.mu.Unlock()
-
-	blocked := make(map[int][]int)
-	for tid, call := range calls {
-		if inode, ok, err := proc.DescriptorSocket(tid, int(call.fd)); err == nil && (!ok || !g.has(inode)) {
-			continue
-		}
-		pid, err := proc.Tgid(tid)
-		if err == nil && waitsIn(ctx, pid, tid, call) {
-			blocked[pid] = append(blocked[pid], tid)
-		}
-	}
-	return blocked
-}
-
-// waitsIn tells whether the thread is still inside the call. A running thread may be on its way
-// into the call or out of it: it is looked at again, until it has had time
-// for either.
-func waitsIn(ctx context.Context, pid, tid int, call acceptCall) bool {
-	for range 20 {
-		now, err := proc.ReadSyscall(pid, tid)
-		switch {
-		case errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT):
-			return false
-		case err != nil:
-			return true // it can't be looked at: it may be
-		case !now.Running:
-			return now.Number == int64(call.number) && int32(now.Args[0]) == call.fd
-		}
-		if !pause(ctx, time.Millisecond) {
-			return true
-		}
-	}
-	return false
-}
-
-// pause waits for d and tells whether ctx allowed it.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

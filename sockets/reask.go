@@ -22,19 +22,17 @@ const reaskLimit = 2 * time.Second
 // Only processes with such a thread are stopped, for less than a
 // millisecond as a rule.
 func (t *Tracker) reask(ctx context.Context, g *gate) error {
-	blocked := t.blockedThreads(ctx, g)
-	if len(blocked) == 0 {
+	waiting := t.waiters(ctx, g)
+	if len(waiting) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reaskLimit)
 	defer cancel()
-	var waiting []int
+	blocked := make(map[int][]int) // process → its waiting threads
 	g.mu.Lock()
-	for _, tids := range blocked {
-		for _, tid := range tids {
-			g.asked[tid] = false
-			waiting = append(waiting, tid)
-		}
+	for _, w := range waiting {
+		g.asked[w.tid] = w
+		blocked[w.pid] = append(blocked[w.pid], w.tid)
 	}
 	g.mu.Unlock()
 
@@ -69,7 +67,7 @@ func (t *Tracker) reask(ctx context.Context, g *gate) error {
 		}
 		unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
 	}
-	return g.untilAsked(ctx, waiting)
+	return g.untilAsked(ctx, len(waiting))
 }
 
 // untilStopped waits until the thread has stopped, or is gone. SIGCONT before that would
@@ -86,18 +84,11 @@ func untilStopped(ctx context.Context, pid, tid int) bool {
 	}
 }
 
-// untilAsked waits until every thread has issued its accept anew, or is gone, or does
-// something else.
-func (g *gate) untilAsked(ctx context.Context, tids []int) error {
+// untilAsked waits until every thread has issued its accept anew, or is gone, or
+// does something else.
+func (g *gate) untilAsked(ctx context.Context, all int) error {
 	for {
-		g.mu.Lock()
-		for tid := range g.asked {
-			if unix.Kill(tid, 0) == unix.ESRCH {
-				delete(g.asked, tid)
-			}
-		}
-		left := len(g.asked)
-		g.mu.Unlock()
+		left := g.stillAsked()
 		if left == 0 {
 			return nil
 		}
@@ -105,7 +96,19 @@ func (g *gate) untilAsked(ctx context.Context, tids []int) error {
 		case <-g.again:
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d threads still wait in accept: %w", left, len(tids), ctx.Err())
+			return fmt.Errorf("%d of %d threads still wait in accept: %w", left, all, ctx.Err())
 		}
 	}
+}
+
+// stillAsked forgets those that have left the call another way.
+func (g *gate) stillAsked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for tid, w := range g.asked {
+		if w.position() == elsewhere {
+			delete(g.asked, tid)
+		}
+	}
+	return len(g.asked)
 }

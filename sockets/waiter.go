@@ -1,0 +1,117 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"huptime/internal/proc"
+)
+
+// waiter is a thread that waits in accept on a gated socket since before the
+// gate was set.
+type waiter struct {
+	pid, tid int
+	call     acceptCall
+	seen     int  // how often in a row it was seen in the call
+	stopped  bool // it was taken out of its system call
+}
+
+// waiters finds them. Calls that were made after the gate was set are not
+// among them: they were swapped when they were made.
+func (t *Tracker) waiters(ctx context.Context, g *gate) []*waiter {
+	t.mu.Lock()
+	calls := make(map[int]acceptCall, len(t.accepting))
+	for tid, call := range t.accepting {
+		calls[tid] = call
+	}
+	t.mu.Unlock()
+
+	var candidates []*waiter
+	for tid, call := range calls {
+		if inode, ok, err := proc.DescriptorSocket(tid, int(call.fd)); err == nil && (!ok || !g.has(inode)) {
+			continue
+		}
+		pid, err := proc.Tgid(tid)
+		if err != nil {
+			continue
+		}
+		candidates = append(candidates, &waiter{pid: pid, tid: tid, call: call})
+	}
+	return waiting(ctx, candidates)
+}
+
+// waiting picks those that are blocked in their call. One look does not tell: a thread
+// whose call is just being answered looks as if it were inside, and a running
+// one may be on its way. All are looked at again after they had time to go on.
+func waiting(ctx context.Context, undecided []*waiter) []*waiter {
+	const (
+		looks    = 20
+		interval = time.Millisecond
+	)
+	var found []*waiter
+	for look := 0; look < looks && len(undecided) > 0; look++ {
+		if look > 0 && !pause(ctx, interval) {
+			return append(found, undecided...)
+		}
+		var next []*waiter
+		for _, w := range undecided {
+			switch w.position() {
+			case elsewhere:
+				continue
+			case unknown:
+				found = append(found, w)
+				continue
+			case inCall:
+				w.seen++
+			case onTheMove:
+				w.seen = 0
+			}
+			if w.seen > 1 {
+				found = append(found, w)
+			} else {
+				next = append(next, w)
+			}
+		}
+		undecided = next
+	}
+	return found
+}
+
+// position is where a thread is seen to be.
+type position uint8
+
+const (
+	elsewhere position = iota
+	inCall
+	onTheMove // running: on its way into the call, or out of it, or far from it
+	unknown   // it can't be looked at
+)
+
+func (w *waiter) position() position {
+	now, err := proc.ReadSyscall(w.pid, w.tid)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return elsewhere // gone
+	case err != nil:
+		return unknown
+	case now.Running:
+		return onTheMove
+	case now.Number == int64(w.call.number) && int32(now.Args[0]) == w.call.fd:
+		return inCall
+	}
+	return elsewhere
+}
+
+// pause waits for d and tells whether ctx allowed it.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
