@@ -99,6 +99,9 @@ func (o *options) check() error {
 			return fmt.Errorf("--%s=%s: a duration can't be negative; write for instance 30s", d.flag, d.value)
 		}
 	}
+	if o.config.ReadyTimeout == 0 {
+		return errors.New("--ready-timeout=0s: no service is ready at once; write for instance 30s")
+	}
 	if o.logFormat != "text" && o.logFormat != "json" {
 		return fmt.Errorf("--log-format=%s: use text or json", o.logFormat)
 	}
