@@ -25,6 +25,7 @@ type live struct {
 	trace    notify.Trace
 	log      *slog.Logger
 
+	shaken   chan struct{} // closed when the handshake is over and running was told
 	ended    chan struct{}
 	endOnce  sync.Once
 	killOnce sync.Once
@@ -44,13 +45,16 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 		served = true
 		go p.serve(l)
 	})
+	if err == nil {
+		running()
+	}
+	close(p.shaken)
 	if err != nil {
 		if !served {
 			p.end() // there is no listener whose hangup could tell
 		}
 		return err
 	}
-	running()
 	return p.tracker.AwaitReady(ctx)
 }
 
@@ -66,6 +70,7 @@ func (p *live) serve(l *notify.Listener) {
 	if err := l.Close(); err != nil {
 		p.log.Error("cannot close a listener", "generation", p.number, "error", err.Error())
 	}
+	<-p.shaken // so that nobody hears of the end before the beginning
 	p.end()
 }
 

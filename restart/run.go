@@ -87,6 +87,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		pidfd:    pidfd,
 		census:   s.census,
 		log:      s.cfg.Log,
+		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
 	p.tracker = sockets.NewTracker(number, from, func() []int { return s.census.members(number) }, s.cfg.Log)

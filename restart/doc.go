@@ -1,0 +1,52 @@
+// Package restart has the generations of a service and their states: it starts
+// them, replaces them, ends them, forwards signals and reaps. It makes no
+// decision about a socket (package sockets) and no ioctl (package notify).
+//
+// # One owner
+//
+// One goroutine, machine.run, owns all state. Whatever takes long (a launcher's
+// handshake, readiness, the gate, the drain) runs on a goroutine of its own and
+// comes back as a function on the machine's channel. Each of them ends with
+// its generation: its context is cancelled, or its processes are gone.
+//
+// # States of a generation
+//
+//	             ready               the next one is ready       gated
+//	starting ──────────▶ serving ──────────────────────▶ gating ───────▶ draining
+//	    │                   │                               │                │ no connection left,
+//	    │ exited, killed,   │ ended by itself,              │ ended by       │ or drain timeout
+//	    │ not ready in time │ or by TERM                    │ itself         ▼
+//	    │                   │                               │            stopping (stop signal; later SIGKILL)
+//	    ▼                   ▼                               ▼                │
+//	   over ◀───────────────────────────────────────────────────────────────┘
+//
+// A generation is over when the kernel has said that its last process is gone
+// (the listener's hangup) and its leader's status is known; both, in any order.
+//
+// # What happens
+//
+//	event            first starting       next starting                  serving                   gating, draining        stopping
+//	ready            serves               serves; the old one is gated
+//	exited           huptime exits so     restart failed, old one serves  huptime exits so; if a    over                    over
+//	                                                                      next one starts, that
+//	                                                                      one takes over
+//	ready timeout    counts as ready      killed: restart failed
+//	HUP              one restart, later   one restart, after this one     restart                   restart, at once or     restart
+//	                                                                                                after the gate
+//	TERM, INT        forwarded            killed                          forwarded                 stop signal
+//	second TERM, INT killed               killed                          killed                    killed                  killed
+//	other signals    forwarded                                            forwarded
+//	gated                                                                                           drains
+//	drained, timeout                                                                                stop signal
+//	kill-after                                                                                                              killed
+//
+// A restart runs from SIGHUP until the old generation is gated. HUPs that come
+// meanwhile are one more restart. An old generation that drains does not hold
+// up the next restart, until MaxGenerations are alive.
+//
+// # Order of things at the end of a generation
+//
+// Its goroutines are cancelled; its listener is closed by the goroutine that
+// served it, after the hangup and never before; its preserved sockets are closed
+// when its predecessor is over; its dummies last.
+package restart
