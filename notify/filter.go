@@ -60,13 +60,13 @@ var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
 }
 
 // pinAPI fixes, once for the process, what libseccomp takes the kernel to be
-// capable of. Left alone it probes the running kernel by seccomp(2), and
-// refuses rules with ActNotify where the probe fails; but what the kernel can
-// do is for [Probe] to say, in words, and building depends on its arguments
-// only. Level 6 (seccomp_api_get(3)) and not 5, which has user notification
-// already, because the Go binding asks every filter for TSYNC, and the library
-// joins the two from TSYNC_ESRCH on. Neither is in the program: flags are the
-// launcher's.
+// capable of. Left alone it probes the kernel by seccomp(2) (the Go binding makes
+// it do so at init), and refuses rules with ActNotify where that is denied;
+// but what can be done here is for [Probe] to say, in words, and building
+// depends on its arguments only. Level 6 (seccomp_api_get(3)) and not 5, which
+// has user notification already, because the binding asks every filter for
+// TSYNC, and the library takes the two together from 6 on. Neither matters to
+// the program: the flags are the launcher's.
 var pinAPI = sync.OnceValue(func() error { return seccomp.SetAPI(6) })
 
 // buildFilter covers the native ABI and others.

@@ -1,0 +1,157 @@
+package notify
+
+import (
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	seccomp "github.com/seccomp/libseccomp-golang"
+)
+
+// abi is one way of making system calls, as the tests know it: the numbers
+// are from the kernel's tables (syscall_64.tbl, syscall_32.tbl, arm's
+// syscall.tbl, asm-generic/unistd.h), not from libseccomp nor from call.go.
+type abi struct {
+	name    string
+	arch    uint32
+	bit     uint32 // set in every number
+	wide    bool   // pointers of 64 bits
+	numbers map[string]uint32
+	library seccomp.ScmpArch
+}
+
+var (
+	amd64ABI = abi{"amd64", 0xc000003e, 0, true, map[string]uint32{
+		"read": 0, "close": 3, "rt_sigaction": 13, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "epoll_wait": 232, "accept4": 288,
+	}, seccomp.ArchAMD64}
+	x32ABI = abi{"x32", 0xc000003e, 0x40000000, false, map[string]uint32{
+		"read": 0, "close": 3, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "epoll_wait": 232, "accept4": 288, "rt_sigaction": 512,
+	}, seccomp.ArchX32}
+	i386ABI = abi{"i386", 0x40000003, 0, false, map[string]uint32{
+		"read": 3, "close": 6, "signal": 48, "sigaction": 67, "socketcall": 102, "rt_sigaction": 174, "epoll_wait": 256,
+		"bind": 361, "connect": 362, "listen": 363, "accept4": 364,
+	}, seccomp.ArchX86}
+	arm64ABI = abi{"arm64", 0xc00000b7, 0, true, map[string]uint32{
+		"epoll_pwait": 22, "close": 57, "read": 63, "rt_sigaction": 134, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "accept4": 242,
+	}, seccomp.ArchARM64}
+	armABI = abi{"arm", 0x40000028, 0, false, map[string]uint32{
+		"read": 3, "close": 6, "sigaction": 67, "rt_sigaction": 174, "epoll_wait": 252,
+		"bind": 282, "connect": 283, "listen": 284, "accept": 285, "accept4": 366,
+	}, seccomp.ArchARM}
+
+	everyABI = []abi{amd64ABI, x32ABI, i386ABI, arm64ABI, armABI}
+)
+
+// sorted are the numbers in an order that does not change from run to run.
+var sorted = sync.OnceValue(func() map[string][]uint32 {
+	all := make(map[string][]uint32)
+	for _, a := range everyABI {
+		all[a.name] = slices.Sorted(maps.Values(a.numbers))
+	}
+	return all
+})
+
+// call makes a call of this ABI by its name.
+func (a abi) call(t testing.TB, name string, args ...uint64) systemCall {
+	t.Helper()
+	number, ok := a.numbers[name]
+	if !ok {
+		t.Fatalf("%s has no %s", a.name, name)
+	}
+	c := systemCall{number: number | a.bit, arch: a.arch, instruction: 0x7f0012345678}
+	copy(c.args[:], args)
+	return c
+}
+
+// nameOf is what the ABIs given call c, "" for a call that no test names.
+func nameOf(c systemCall, covered []abi) (abi, string) {
+	for _, a := range covered {
+		for name, number := range a.numbers {
+			if a.arch == c.arch && number|a.bit == c.number {
+				return a, name
+			}
+		}
+	}
+	return abi{}, ""
+}
+
+// reference is the filter in Go.
+func reference(level Level, covered []abi, c systemCall) uint32 {
+	tracked := func(name string) bool {
+		switch name {
+		case "bind", "listen":
+			return true
+		case "accept", "accept4", "close":
+			return level == LevelConnections
+		}
+		return false
+	}
+	a, name := nameOf(c, covered)
+	present := func(pointer uint64) bool {
+		if !a.wide {
+			pointer = uint64(uint32(pointer))
+		}
+		return pointer != 0
+	}
+	hangup := int32(uint32(c.args[0])) == 1
+	switch name {
+	case "rt_sigaction", "sigaction":
+		switch {
+		case !hangup || !present(c.args[1]):
+			return allow
+		case present(c.args[2]):
+			return ask
+		}
+		return skip
+	case "signal":
+		if hangup {
+			return skip
+		}
+		return allow
+	case "socketcall":
+		name = map[uint32]string{2: "bind", 4: "listen", 5: "accept", 18: "accept4"}[uint32(c.args[0])]
+	}
+	if tracked(name) {
+		return ask
+	}
+	return allow
+}
+
+// built is a program with the ABIs that it covers.
+type built struct {
+	name    string
+	level   Level
+	covered []abi
+	program Program
+	machine machine
+}
+
+// programs builds for each level what BuildFilter makes here, and a program
+// for every ABI there is, so that those of the other machine are tested as well.
+func programs(t testing.TB) []built {
+	t.Helper()
+	here := []abi{amd64ABI, x32ABI, i386ABI}
+	if runtime.GOARCH == "arm64" {
+		here = []abi{arm64ABI, armABI}
+	}
+	var others []seccomp.ScmpArch
+	for _, a := range everyABI {
+		others = append(others, a.library)
+	}
+	var all []built
+	for _, level := range []Level{LevelConnections, LevelListeners} {
+		p, err := BuildFilter(level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, built{string(level) + " here", level, here, p, newMachine(t, p)})
+		p, err = buildFilter(level, others)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, built{string(level) + " everywhere", level, everyABI, p, newMachine(t, p)})
+	}
+	return all
+}
