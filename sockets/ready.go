@@ -6,8 +6,8 @@ import (
 )
 
 // How long a generation may take to begin to wait on its sockets before it
-// counts as ready all the same. What waits in poll or select can't be seen, and
-// until a client comes it makes no call that is notified.
+// counts as ready all the same. Not every way to wait can be seen: io_uring can't, nor can
+// 32-bit code, nor anything of a process that may not be looked into.
 const (
 	// settleListening follows the last listen.
 	settleListening = 250 * time.Millisecond
@@ -100,13 +100,9 @@ func (t *Tracker) readiness() readiness {
 	}
 	t.mu.Unlock()
 
-	// Looking into epoll sets costs a walk through /proc: only when it can decide.
+	// Looking costs a walk through /proc: only when it can decide.
 	if len(unseen) > 0 && r.claimed == r.preserved {
-		found := make(map[uint64]struct{})
-		for _, reg := range registrations(t.pids(), unseen) {
-			found[reg.inode] = struct{}{}
-		}
-		r.waiting += len(found)
+		r.waiting += len(waitedOn(t.pids(), unseen))
 	}
 	return r
 }

@@ -1,0 +1,106 @@
+package sockets
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// waitedOn tells which of the sockets some thread of the processes waits on: in
+// accept, in poll or select, or through an epoll set. Processes that can't be looked into, or
+// run 32-bit code, are passed over: whoever asks has a limit for what can't be seen.
+func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
+	found := make(map[uint64]struct{})
+	for _, r := range registrations(pids, inodes) {
+		found[r.inode] = struct{}{}
+	}
+	for _, pid := range pids {
+		if len(found) == len(inodes) {
+			break
+		}
+		holders, opaque := proc.Holders([]int{pid}, inodes)
+		if len(holders) == 0 || len(opaque) > 0 {
+			continue
+		}
+		at := make(map[int]uint64) // descriptor → socket
+		for inode, list := range holders {
+			for _, h := range list {
+				at[h.FD] = inode
+			}
+		}
+		tids, err := proc.Threads(pid)
+		if err != nil {
+			continue
+		}
+		for _, tid := range tids {
+			for _, fd := range waitsOn(pid, tid) {
+				if inode, ok := at[fd]; ok {
+					found[inode] = struct{}{}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// waitsOn lists the descriptors that the thread waits on to be readable, right now.
+func waitsOn(pid, tid int) []int {
+	call, err := proc.ReadSyscall(pid, tid)
+	if err != nil || call.Running {
+		return nil
+	}
+	switch call.Number {
+	case unix.SYS_ACCEPT, unix.SYS_ACCEPT4:
+		return []int{int(int32(call.Args[0]))}
+	case sysPoll, unix.SYS_PPOLL:
+		return polled(memoryOf(tid, call.Args[0], 8*min(call.Args[1], maxPolled)))
+	case sysSelect, unix.SYS_PSELECT6:
+		return selected(memoryOf(tid, call.Args[1], (min(call.Args[0], maxPolled)+7)/8))
+	}
+	return nil
+}
+
+// maxPolled bounds what is read of one call's descriptors.
+const maxPolled = 4096
+
+// memoryOf copies memory of a process; nil where that can't be.
+func memoryOf(tid int, addr, size uint64) []byte {
+	if addr == 0 || size == 0 {
+		return nil
+	}
+	buf := make([]byte, size)
+	local := []unix.Iovec{{Base: &buf[0]}}
+	local[0].SetLen(len(buf))
+	n, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
+	if err != nil || n != len(buf) {
+		return nil
+	}
+	return buf
+}
+
+// polled reads an array of struct pollfd (poll(2)): an int and two shorts each.
+func polled(b []byte) []int {
+	var fds []int
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint16(b[4:])&unix.POLLIN != 0 {
+			fds = append(fds, int(int32(binary.NativeEndian.Uint32(b))))
+		}
+	}
+	return fds
+}
+
+// selected reads an fd_set (select(2)): one bit for a descriptor, in longs, which on
+// a little-endian machine are the same as bytes.
+func selected(b []byte) []int {
+	var fds []int
+	for i, bits := range b {
+		for bit := range 8 {
+			if bits&(1<<bit) != 0 {
+				fds = append(fds, 8*i+bit)
+			}
+		}
+	}
+	return fds
+}
