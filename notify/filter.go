@@ -14,6 +14,9 @@ import (
 type Level string
 
 const (
+	// LevelAuto is chosen at launch: listeners where remote calls are
+	// permitted, else connections. No filter is built for it.
+	LevelAuto Level = "auto"
 	// LevelConnections asks about bind, listen, accept, accept4 and close: it
 	// works on every process, at the price of two context switches a call.
 	LevelConnections Level = "connections"
@@ -24,10 +27,10 @@ const (
 // ParseLevel reads a level as a user writes it.
 func ParseLevel(s string) (Level, error) {
 	switch l := Level(s); l {
-	case LevelConnections, LevelListeners:
+	case LevelAuto, LevelConnections, LevelListeners:
 		return l, nil
 	}
-	return "", fmt.Errorf("unknown level %q: want %s or %s", s, LevelConnections, LevelListeners)
+	return "", fmt.Errorf("unknown level %q: want %s, %s or %s", s, LevelAuto, LevelListeners, LevelConnections)
 }
 
 // BuildFilter makes the program that a launcher loads. It covers every ABI of
@@ -39,8 +42,8 @@ func ParseLevel(s string) (Level, error) {
 // Where the caller wants the old action as well, the supervisor is asked,
 // because only it can write one there.
 func BuildFilter(level Level) (Program, error) {
-	if _, err := ParseLevel(string(level)); err != nil {
-		return nil, err
+	if level != LevelConnections && level != LevelListeners {
+		return nil, fmt.Errorf("cannot build the filter: no level %q", level)
 	}
 	native, err := seccomp.GetNativeArch()
 	if err != nil {

@@ -29,9 +29,9 @@ func ioctlIsValid(fd int, id *uint64) unix.Errno {
 
 // ADDFD waits until the target has installed the descriptor itself, hence the
 // scheduler is told (seccomp_notify_addfd in kernel/seccomp.c).
-func ioctlPlant(fd int, add *rawAddFD) unix.Errno {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlAddFD, uintptr(unsafe.Pointer(add)))
-	return errno
+func ioctlPlant(fd int, add *rawAddFD) (int, unix.Errno) {
+	at, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlAddFD, uintptr(unsafe.Pointer(add)))
+	return int(at), errno
 }
 
 func ioctlFlags(fd int, flags uint64) unix.Errno {

@@ -99,21 +99,31 @@ func (r *Request) WriteMemory(addr uint64, buf []byte) error {
 // ADDFD_FLAG_SEND is not used: it would make the call return the descriptor's
 // number, and bind and listen return 0 (seccomp_unotify(2); Linux 5.9).
 func (r *Request) Plant(source, at int, cloexec bool) error {
-	add := rawAddFD{ID: r.ID, Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, SrcFD: uint32(source), NewFD: uint32(at)}
+	_, err := r.addFD(rawAddFD{Flags: unix.SECCOMP_ADDFD_FLAG_SETFD, SrcFD: uint32(source), NewFD: uint32(at)}, cloexec)
+	return err
+}
+
+// PlantAnew puts a close-on-exec duplicate of source at a free number of the caller, which it returns.
+func (r *Request) PlantAnew(source int) (int, error) {
+	return r.addFD(rawAddFD{SrcFD: uint32(source)}, true)
+}
+
+func (r *Request) addFD(add rawAddFD, cloexec bool) (int, error) {
+	add.ID = r.ID
 	if cloexec {
 		add.NewFDFlags = unix.O_CLOEXEC
 	}
 	for {
-		switch errno := ioctlPlant(r.listener.fd, &add); errno {
+		switch at, errno := ioctlPlant(r.listener.fd, &add); errno {
 		case 0:
-			return nil
+			return at, nil
 		case unix.EINTR:
 			// Waiting for the target was interrupted; it was not installed.
 			continue
 		case unix.ENOENT, unix.EINPROGRESS:
-			return ErrTargetGone
+			return -1, ErrTargetGone
 		default:
-			return fmt.Errorf("cannot plant a descriptor at %d of thread %d: %w", at, r.TID, os.NewSyscallError("SECCOMP_IOCTL_NOTIF_ADDFD", errno))
+			return -1, fmt.Errorf("cannot plant a descriptor in thread %d: %w", r.TID, os.NewSyscallError("SECCOMP_IOCTL_NOTIF_ADDFD", errno))
 		}
 	}
 }

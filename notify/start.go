@@ -56,6 +56,23 @@ func Start(l Launch) (*Launcher, error) {
 	return &Launcher{PID: pid, control: pair[0], program: program, command: l.Command[0]}, nil
 }
 
+// StartIdle starts a launcher that waits for instructions which never come: a child to try things on. The
+// caller must call Discard on it.
+func StartIdle() (*Launcher, error) {
+	return Start(Launch{Command: []string{"idle"}, Program: Program{{}}})
+}
+
+// Discard ends a launcher that was not shaken hands with, and reaps it.
+func (l *Launcher) Discard() {
+	unix.Close(l.control)
+	unix.Kill(l.PID, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(l.PID, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // forkDeaf starts the launcher with SIGHUP blocked: between fork and the
 // launcher's own arrangements a SIGHUP meant for everything of the service's
 // name (killall) would otherwise kill it.

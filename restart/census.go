@@ -57,6 +57,32 @@ func (c *census) settle() {
 	c.count()
 }
 
+// resolve asks for the generation of processes that nothing else tells it of: children of the supervisor
+// that it did not start, while several generations live. ask makes the process
+// knock, so it must not be called from a listener's goroutine.
+func (c *census) resolve(ask func(pid int) (int, error)) {
+	c.mu.Lock()
+	c.count()
+	var open []identity
+	for _, st := range c.alive() {
+		id := identity{st.PID, st.StartTime}
+		if _, known := c.known[id]; !known && st.PPID == c.self && st.State != 'Z' {
+			open = append(open, id)
+		}
+	}
+	c.mu.Unlock()
+	for _, id := range open {
+		// An error leaves it open: it may be gone, or no process of the service's.
+		if generation, err := ask(id.pid); err == nil {
+			c.mu.Lock()
+			if _, lives := c.leaders[generation]; lives {
+				c.known[id] = generation
+			}
+			c.mu.Unlock()
+		}
+	}
+}
+
 // began notes a generation and its leader, which the supervisor has just forked.
 func (c *census) began(generation, leader int) {
 	c.mu.Lock()

@@ -21,6 +21,7 @@ type live struct {
 	pidfd    int // of the leader; owned; -1 where it could not be opened
 	tracker  *sockets.Tracker
 	census   *census
+	knocks   *sockets.Knocks
 	from     *sockets.Preserved
 	trace    notify.Trace
 	log      *slog.Logger
@@ -76,12 +77,14 @@ func (p *live) serve(l *notify.Listener) {
 
 // Collect implements process.
 func (p *live) Collect() (*sockets.Preserved, error) {
+	p.census.resolve(p.knocks.Generation)
 	return p.tracker.Collect(p.census.members(p.number))
 }
 
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error) {
 	p.from = claimed
+	p.census.resolve(p.knocks.Generation)
 	if err := p.tracker.Gate(ctx, claimed.Claimed()); err != nil {
 		return 0, err
 	}
@@ -89,8 +92,8 @@ func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error
 }
 
 // AwaitDrained implements process. It follows Gate.
-func (p *live) AwaitDrained(ctx context.Context) error {
-	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer)
+func (p *live) AwaitDrained(ctx context.Context, sig syscall.Signal) error {
+	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, func() error { return p.Signal(sig) })
 }
 
 // newer lists the processes of later generations.

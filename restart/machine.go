@@ -29,6 +29,7 @@ type machine struct {
 	pending bool          // one more restart is wanted
 	ending  bool          // no restart any more; exit when nobody lives
 	ends    int           // how many TERM and INT came
+	reaping bool          // one more look for ended children is due
 	exit    int
 	err     error // why generation 1 could not be started
 }
@@ -37,8 +38,8 @@ type machine struct {
 type host struct {
 	// launch starts a generation that may claim sockets of from. The first one has nil.
 	launch func(number int, from *sockets.Preserved) (process, error)
-	// reap collects the statuses of ended children.
-	reap func() []reaped
+	// reap collects the statuses of ended children. It is not ok where it could not look just now.
+	reap func() (list []reaped, ok bool)
 	// promoted is told the leader of the generation that has become the current one.
 	promoted func(leader int)
 }
@@ -201,7 +202,15 @@ func (m *machine) gone(g *generation) {
 
 // reapAll collects the statuses of all ended children, leaders or not.
 func (m *machine) reapAll() {
-	for _, child := range m.host.reap() {
+	children, ok := m.host.reap()
+	if !ok {
+		if !m.reaping {
+			m.reaping = true
+			m.after(reapAgain, func() { m.reaping = false; m.reapAll() })
+		}
+		return
+	}
+	for _, child := range children {
 		for _, g := range m.living {
 			if g.process.Leader() == child.pid && !g.reaped {
 				g.reaped, g.status = true, child.status
@@ -215,6 +224,9 @@ func (m *machine) reapAll() {
 		m.buryIfOver(g)
 	}
 }
+
+// reapAgain is how soon children are looked for again after that could not be done.
+const reapAgain = 2 * time.Millisecond
 
 // buryIfOver decides what the end of a generation means.
 func (m *machine) buryIfOver(g *generation) {

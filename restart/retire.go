@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"syscall"
+
+	"huptime/sockets"
 )
 
 type sigNumber = syscall.Signal
@@ -70,7 +72,8 @@ func (m *machine) retire(old, by *generation) {
 }
 
 func (m *machine) gated(old, by *generation, connections int, err error) {
-	if err != nil && old.state != over {
+	opaque := errors.Is(err, sockets.ErrOpaque)
+	if err != nil && !opaque && old.state != over {
 		// It may accept a connection yet, which the drain then waits for.
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
@@ -79,8 +82,13 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 	}
 	if old.state == gating {
 		m.log.Info("generation gated", "generation", old.number, "connections", connections)
-		old.state = draining
-		m.drain(old)
+		if opaque {
+			// It goes on accepting, so there is nothing to wait for.
+			m.stopGeneration(old, "can't be gated")
+		} else {
+			old.state = draining
+			m.drain(old)
+		}
 	}
 	m.log.Info("restart finished", "generation", by.number, "took", since(by.began))
 	m.nextRestart()
@@ -90,7 +98,7 @@ func (m *machine) drain(g *generation) {
 	ctx, cancel := context.WithTimeout(g.ctx, m.cfg.DrainTimeout)
 	go func() {
 		defer cancel()
-		err := g.process.AwaitDrained(ctx)
+		err := g.process.AwaitDrained(ctx, m.cfg.StopSignal)
 		m.post(func() { m.drained(g, err) })
 	}()
 }
@@ -102,7 +110,7 @@ func (m *machine) drained(g *generation, err error) {
 	switch {
 	case err == nil:
 		m.log.Info("generation drained", "generation", g.number)
-		m.stopGeneration(g, "drained")
+		m.stopping(g, "drained")
 	case errors.Is(err, context.DeadlineExceeded):
 		m.stopGeneration(g, "drain timeout")
 	default:
@@ -113,9 +121,14 @@ func (m *machine) drained(g *generation, err error) {
 
 // stopGeneration sends the stop signal, and SIGKILL later.
 func (m *machine) stopGeneration(g *generation, why string) {
+	m.signal(g, m.cfg.StopSignal)
+	m.stopping(g, why)
+}
+
+// stopping follows a stop signal that was sent.
+func (m *machine) stopping(g *generation, why string) {
 	g.state = stopping
 	m.log.Info("stop signal sent", "generation", g.number, "signal", signalName(m.cfg.StopSignal), "why", why)
-	m.signal(g, m.cfg.StopSignal)
 	timer := m.after(m.cfg.KillAfter, func() {
 		if g.state == stopping && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())

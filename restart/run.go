@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/remote"
 	"huptime/internal/terminal"
 	"huptime/notify"
 	"huptime/sockets"
@@ -38,10 +39,6 @@ func Run(cfg Config) (int, error) {
 	if err != nil {
 		return ExitFailure, err
 	}
-	program, err := notify.BuildFilter(cfg.Level)
-	if err != nil {
-		return ExitFailure, fmt.Errorf("cannot make the filter: %w", err)
-	}
 	// Whatever a generation leaves behind becomes the supervisor's child, also
 	// where huptime is not PID 1.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -49,7 +46,15 @@ func Run(cfg Config) (int, error) {
 	}
 	in := openInbox()
 	defer in.close()
-	s := &supervisor{cfg: cfg, program: program, inherited: inherited, census: newCensus(), terminal: terminal.Controlling()}
+	if cfg.Level == notify.LevelAuto {
+		cfg.Level = chooseLevel(cfg.Log)
+	}
+	program, err := notify.BuildFilter(cfg.Level)
+	if err != nil {
+		return ExitFailure, err
+	}
+	s := &supervisor{cfg: cfg, program: program, inherited: inherited,
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
 	return newMachine(cfg, host{launch: s.launch, reap: reap, promoted: s.promoted}).run(in)
@@ -61,6 +66,7 @@ type supervisor struct {
 	program   notify.Program
 	inherited []int
 	census    *census
+	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
 }
 
@@ -86,11 +92,12 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		launcher: launcher,
 		pidfd:    pidfd,
 		census:   s.census,
+		knocks:   s.knocks,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
-	p.tracker = sockets.NewTracker(number, from, func() []int { return s.census.members(number) }, s.cfg.Log)
+	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	if s.cfg.Trace {
 		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {
 			s.cfg.Log.Debug("notified", "generation", number, "call", r.Call.String(), "thread", r.TID,
@@ -118,20 +125,23 @@ func (s *supervisor) takeName(name string) {
 }
 
 // reap collects every child that has ended. It is the only place that waits
-// for children: a second one would steal statuses from it.
-func reap() []reaped {
-	var list []reaped
-	for {
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil || pid <= 0:
-			return list
+// for children: a second one would steal statuses from it. It declines while a
+// process is frozen, because it would steal that one's stops.
+func reap() (list []reaped, ok bool) {
+	ok = remote.TryReap(func() {
+		for {
+			var status unix.WaitStatus
+			pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case err != nil || pid <= 0:
+				return
+			}
+			list = append(list, reaped{pid: pid, status: Status(status)})
 		}
-		list = append(list, reaped{pid: pid, status: Status(status)})
-	}
+	})
+	return list, ok
 }
 
 func init() {

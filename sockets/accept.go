@@ -51,12 +51,35 @@ func (t *Tracker) sweepAccepting() {
 }
 
 // acceptGated swaps the descriptor for a dummy where it is a gated socket. The
-// call then runs on what is there.
+// call then runs on what is there: a non-blocking one gets EAGAIN, a blocking one a phantom.
 func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
 	reasked := g.answered(r.TID)
-	d := g.dummyAt(r)
+	d, nonblock := t.swap(g, r)
+	if d == nil && reasked {
+		// Another thread of the process came first, and swapped the descriptor for all.
+		d, nonblock = g.dummyThere(r)
+	}
 	if d == nil {
 		return
+	}
+	// It runs on the dummy: it need not be made to ask again.
+	t.mu.Lock()
+	delete(t.accepting, r.TID)
+	t.mu.Unlock()
+	if nonblock {
+		return
+	}
+	if err := d.phantom(); err != nil {
+		t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
+	}
+}
+
+// swap plants the dummy in place of the descriptor that the call is about, if that is a
+// gated socket; else it returns nil.
+func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
+	d = g.dummyAt(r)
+	if d == nil {
+		return nil, false
 	}
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil {
@@ -69,18 +92,9 @@ func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
 	}
 	if err := r.Plant(d.fd, r.FD(), info.CloseOnExec()); err != nil {
 		t.cannot(r, err)
-		return
+		return nil, false
 	}
-	phantom := !reasked && info.Flags&unix.O_NONBLOCK == 0
-	if phantom {
-		if err := d.phantom(); err != nil {
-			t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
-		}
-	}
-	// It runs on the dummy: it need not be made to ask again.
-	t.mu.Lock()
-	delete(t.accepting, r.TID)
-	t.mu.Unlock()
 	t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation),
-		slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()), slog.Bool("phantom", phantom))
+		slog.String("call", r.Call.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
+	return d, info.Flags&unix.O_NONBLOCK != 0
 }

@@ -35,7 +35,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 			}
 			continue
 		}
-		s, err := collectFrom(holders[inode], inode, own)
+		s, err := t.collectFrom(holders[inode], inode, own)
 		switch {
 		case err == nil:
 			p.sockets = append(p.sockets, s)
@@ -56,10 +56,10 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 }
 
 // collectFrom copies the socket from the first process that still has it.
-func collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
+func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
 	var failed error
 	for _, h := range holders {
-		fd, err := duplicate(h.PID, h.FD)
+		fd, err := t.copyOf(h.PID, h.FD)
 		if err != nil {
 			if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
 				failed = errNotPreservable // it is closing right now
@@ -76,6 +76,20 @@ func collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
 		return s, nil
 	}
 	return nil, failed
+}
+
+// copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
+// is denied by the process itself.
+func (t *Tracker) copyOf(pid, fd int) (int, error) {
+	dup, err := duplicate(pid, fd)
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) {
+		return dup, err
+	}
+	fetched, errFetch := t.knocks.fetch(pid, fd)
+	if errFetch != nil {
+		return -1, errors.Join(err, errFetch)
+	}
+	return fetched, nil
 }
 
 // newSocket takes ownership of fd where it returns no error.

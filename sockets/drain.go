@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"huptime/internal/proc"
+	"huptime/notify"
 )
 
 // How often a drain is looked at: often while it may end soon, rarely later.
@@ -41,10 +42,11 @@ func (t *Tracker) Outstanding(newer func() []int) (int, error) {
 	return len(d.own), nil
 }
 
-// AwaitDrained returns nil when the gated generation has no accepted connection left, and
-// ctx's error when ctx ends before. claimed lists the sockets that the new generation has claimed: one that
+// AwaitDrained waits until the gated generation has no accepted connection left, and then calls stop,
+// which sends the stop signal; where processes can be frozen, they are meanwhile. It returns stop's
+// error, or ctx's when ctx ends before. claimed lists the sockets that the new generation has claimed: one that
 // it claims late is gated late. newer lists the processes of later generations.
-func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, newer func() []int) error {
+func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, newer func() []int, stop func() error) error {
 	d, err := t.newDrain(newer)
 	if err != nil {
 		return err
@@ -66,7 +68,10 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			empty = 0
 		}
 		if empty > 1 {
-			return nil
+			if stopped, err := d.stop(stop); stopped || err != nil {
+				return err
+			}
+			empty = 0
 		}
 		if !d.wait(ctx, wait) {
 			return ctx.Err()
@@ -76,6 +81,21 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			d.follow(ctx, claimed())
 		}
 	}
+}
+
+// stop looks once more and sends the stop signal. Under level listeners all processes are frozen
+// for that: nothing can be accepted, forked or handed over between the look and the signal.
+func (d *drain) stop(signal func() error) (stopped bool, err error) {
+	if d.t.level == notify.LevelListeners {
+		defer d.t.freezeAll().thaw()
+	}
+	if err := d.survey(); err != nil {
+		return false, err
+	}
+	if len(d.own) > 0 {
+		return false, nil
+	}
+	return true, signal()
 }
 
 func (t *Tracker) newDrain(newer func() []int) (*drain, error) {

@@ -11,6 +11,7 @@ import (
 // generation has in place of a preserved one. It owns its descriptor.
 type dummy struct {
 	fd       int
+	inode    uint64
 	nonblock bool
 	address  unix.Sockaddr
 	family   int
@@ -50,6 +51,11 @@ func (d *dummy) open() error {
 	if err := unix.Listen(d.fd, unix.SOMAXCONN); err != nil {
 		return os.NewSyscallError("listen", err)
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	d.inode = st.Ino
 	name, err := unix.Getsockname(d.fd)
 	d.address = name
 	return os.NewSyscallError("getsockname", err)
@@ -65,7 +71,9 @@ func (d *dummy) refuse() error {
 
 // phantom puts a connection into the queue that its peer has already closed. A
 // server reads end of file from it and closes it: clients that change their
-// mind are everyday business.
+// mind are everyday business. A program that does nothing but accept takes it
+// and waits on. A program that was told "readable" by poll or select, while somebody else
+// took the connection, would hang in accept without it, and all its clients with it.
 func (d *dummy) phantom() error {
 	client, err := unix.Socket(d.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
 	if err != nil {

@@ -19,6 +19,8 @@ type registration struct {
 	set    int // descriptor of the epoll set in pid
 	target int
 	inode  uint64
+	events uint32 // what the program asked for
+	data   uint64 // what it wants to be told with it
 }
 
 // registrations finds the entries of the sockets in the epoll sets of the
@@ -40,7 +42,8 @@ func registrations(pids []int, inodes map[uint64]struct{}) []registration {
 			}
 			for _, target := range info.Targets {
 				if _, ok := inodes[target.Inode]; ok {
-					found = append(found, registration{pid: pid, set: d.Number, target: target.FD, inode: target.Inode})
+					found = append(found, registration{pid: pid, set: d.Number, target: target.FD, inode: target.Inode,
+						events: target.Events, data: target.Data})
 				}
 			}
 		}

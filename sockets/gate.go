@@ -77,14 +77,36 @@ func (g *gate) inodes() map[uint64]struct{} {
 	return set
 }
 
+func (g *gate) dummyOf(inode uint64) *dummy {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dummies[inode]
+}
+
 func (g *gate) has(inode uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.sockets[inode] != nil
 }
 
+// dummyThere returns the dummy that the descriptor of the call is already, or nil.
+func (g *gate) dummyThere(r *notify.Request) (d *dummy, nonblock bool) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok {
+		return nil, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range g.dummies {
+		if d.inode == inode {
+			return d, d.nonblock
+		}
+	}
+	return nil, false
+}
+
 // answered notes that a thread has issued an accept after the gate was set, and
-// tells whether it was made to: then it waited in accept all the time, and may go on waiting.
+// tells whether it was made to.
 func (g *gate) answered(tid int) (reasked bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,6 +177,9 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	g.mu.Unlock()
 	if len(fresh) == 0 {
 		return nil
+	}
+	if t.level == notify.LevelListeners {
+		return t.seal(ctx, g, fresh)
 	}
 	inodes := g.inodes()
 	holders, opaque := proc.Holders(fresh, inodes)

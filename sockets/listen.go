@@ -11,6 +11,19 @@ import (
 // planted socket it sets the backlog. Whether it succeeds is seen at the next
 // restart, when the socket is collected.
 func (t *Tracker) listen(r *notify.Request) notify.Reply {
+	if reply, ok := t.knocks.answered(t.generation, r); ok {
+		return reply
+	}
+	t.mu.Lock()
+	g := t.gate
+	t.mu.Unlock()
+	if g != nil {
+		// By a remote call of the supervisor's, which gates the process so; or by the service,
+		// which must not get hold of the queue again.
+		if d, _ := t.swap(g, r); d != nil {
+			return notify.Return(0)
+		}
+	}
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil {
 		t.cannot(r, err)

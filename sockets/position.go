@@ -51,9 +51,10 @@ func waitsOn(pid, tid int) []int {
 	if err != nil || call.Running {
 		return nil
 	}
-	switch call.Number {
-	case unix.SYS_ACCEPT, unix.SYS_ACCEPT4:
+	if isAccept(call.Number) {
 		return []int{int(int32(call.Args[0]))}
+	}
+	switch call.Number {
 	case sysPoll, unix.SYS_PPOLL:
 		return polled(memoryOf(tid, call.Args[0], 8*min(call.Args[1], maxPolled)))
 	case sysSelect, unix.SYS_PSELECT6:
@@ -61,6 +62,8 @@ func waitsOn(pid, tid int) []int {
 	}
 	return nil
 }
+
+func isAccept(number int64) bool { return number == unix.SYS_ACCEPT || number == unix.SYS_ACCEPT4 }
 
 // maxPolled bounds what is read of one call's descriptors.
 const maxPolled = 4096

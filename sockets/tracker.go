@@ -15,7 +15,10 @@ import (
 // may be called from any goroutine.
 type Tracker struct {
 	generation int
+	level      notify.Level
+	knocks     *Knocks
 	log        *slog.Logger
+	opaqueOnce sync.Once
 	// pids lists the generation's processes; it is asked rarely.
 	pids func() []int
 	// preserved is what this generation may claim; nil for the first one.
@@ -44,13 +47,15 @@ type acceptCall struct {
 }
 
 // NewTracker makes the handler for a generation. preserved may be nil; it
-// stays the caller's.
-func NewTracker(generation int, preserved *Preserved, pids func() []int, log *slog.Logger) *Tracker {
+// stays the caller's. knocks are shared by all generations.
+func NewTracker(generation int, level notify.Level, preserved *Preserved, pids func() []int, knocks *Knocks, log *slog.Logger) *Tracker {
 	if log == nil {
 		log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	return &Tracker{
 		generation: generation,
+		level:      level,
+		knocks:     knocks,
 		log:        log,
 		pids:       pids,
 		preserved:  preserved,

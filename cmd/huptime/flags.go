@@ -38,7 +38,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.SortFlags = false
 	f.BoolVar(&o.seccomp, "seccomp", true, "use seccomp user notification: the one backend there is")
 	f.BoolVar(&o.fork, "fork", true, "start the new generation while the old one serves (the default mode)")
-	f.StringVar(&o.track, "track", string(notify.LevelConnections), "what the filter asks about: connections")
+	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
@@ -108,9 +108,6 @@ func (o *options) check() error {
 	var err error
 	if o.config.Level, err = notify.ParseLevel(o.track); err != nil {
 		return fmt.Errorf("--track=%s: %w", o.track, err)
-	}
-	if o.config.Level != notify.LevelConnections {
-		return fmt.Errorf("--track=%s: not there yet; use --track=connections", o.track)
 	}
 	if o.config.StopSignal, err = restart.ParseSignal(o.stop); err != nil {
 		return fmt.Errorf("--stop-signal=%s: %w", o.stop, err)

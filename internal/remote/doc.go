@@ -1,0 +1,31 @@
+// Package remote makes a process that does not cooperate run a system call. It
+// knows nothing of sockets or generations.
+//
+// A process is frozen first: every thread is stopped by ptrace(2), without a
+// signal, until no new one is found. Then one of its threads is pointed at a
+// system call instruction of the vdso, steps over it, and is put back as it
+// was. Last, all are let go.
+//
+// Nothing of it is visible to the process: registers, signal mask and the
+// memory that was used are restored, signals that come meanwhile stay pending,
+// and interrupted system calls are restarted: by the kernel where it does so
+// after a stop, and by winding the thread back where it does not (epoll_wait and its like answer
+// EINTR, signal(7)).
+//
+// # States of a thread
+//
+//	running ──seize, interrupt──▶ stopping ──event stop──▶ frozen ──step──▶ calling
+//	   ▲                                                     │ ▲               │
+//	   └────────────────────── detach ───────────────────────┘ └───restored────┘
+//
+// If the supervisor ends, wherever, the kernel lets the threads go (ptrace(2), PTRACE_SEIZE); one that is
+// inside a call would then run on behind it, which is why calls are short.
+//
+// # Waiting
+//
+// A stop of a traced child is reported to every thread of the tracer's process that waits for
+// children, and whatever it waits for, if the process is also the parent (wait_consider_task in
+// kernel/exit.c): a reaper would take the stop that a freeze waits for. So reaping is done through
+// [TryReap], which declines while anything is frozen. This package in turn waits for
+// stops only (WSTOPPED), never for an exit, which is the reaper's.
+package remote

@@ -1,0 +1,218 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrGone says that the process has ended.
+	ErrGone = os.ErrNotExist
+	// ErrDenied says that the process may not be traced: another user's, not
+	// dumpable, traced by somebody else, or Yama forbids it.
+	ErrDenied = errors.New("the process can't be traced")
+	// ErrForeign says that the process runs code of a 32-bit ABI, for which no calls are made.
+	ErrForeign = errors.New("the process runs 32-bit code")
+	// ErrSlow says that a thread did not stop in time, because it sleeps uninterruptibly.
+	ErrSlow = errors.New("a thread did not stop in time")
+)
+
+const ntPRStatus = 1 // NT_PRSTATUS, include/uapi/linux/elf.h
+
+// Frozen is a process whose threads are all stopped. It belongs to the OS thread that
+// froze it: all methods must be called by the same goroutine. Thaw must be called.
+type Frozen struct {
+	pid     int
+	threads []*thread
+	calls   caller
+}
+
+// thread is a frozen thread.
+type thread struct {
+	tid  int
+	mask uint64 // its own set of blocked signals
+}
+
+// Freeze stops every thread of the process, also those that are born meanwhile. What it
+// waits for is bounded by limit, for the whole. On an error nothing stays stopped. It locks the goroutine to its
+// OS thread until Thaw: ptrace requests must come from the thread that attached.
+//
+// A thread inside a notified call (WAIT_KILLABLE_RECV) stops when it is answered, so the listener must be
+// served meanwhile.
+func Freeze(pid int, limit time.Duration) (*Frozen, error) {
+	runtime.LockOSThread()
+	freezing.RLock()
+	f := &Frozen{pid: pid}
+	if err := f.freeze(time.Now().Add(limit)); err != nil {
+		f.Thaw()
+		return nil, fmt.Errorf("cannot freeze process %d: %w", pid, err)
+	}
+	return f, nil
+}
+
+func (f *Frozen) freeze(deadline time.Time) error {
+	known := make(map[int]bool)
+	for {
+		// A thread that is frozen can't fork, so one look that finds nobody new
+		// is the last one.
+		tids, err := proc.Threads(f.pid)
+		if err != nil {
+			return err
+		}
+		var fresh []*thread
+		for _, tid := range tids {
+			if known[tid] {
+				continue
+			}
+			known[tid] = true
+			t, err := seize(tid)
+			if errors.Is(err, ErrGone) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			f.threads = append(f.threads, t)
+			fresh = append(fresh, t)
+		}
+		if len(fresh) == 0 {
+			if len(f.threads) == 0 {
+				return ErrGone
+			}
+			return nil
+		}
+		// All were interrupted before the first is waited for: they stop side by side.
+		for _, t := range fresh {
+			switch err := t.untilFrozen(deadline); {
+			case errors.Is(err, ErrGone):
+				f.drop(t)
+			case err != nil:
+				return err
+			}
+		}
+	}
+}
+
+func (f *Frozen) drop(t *thread) {
+	for i, other := range f.threads {
+		if other == t {
+			f.threads = append(f.threads[:i], f.threads[i+1:]...)
+			return
+		}
+	}
+}
+
+func seize(tid int) (*thread, error) {
+	for _, request := range []int{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
+		switch errno := ptrace(request, tid, 0, 0); errno {
+		case 0:
+		case unix.ESRCH:
+			return nil, ErrGone
+		case unix.EPERM, unix.EACCES:
+			if dying(tid) {
+				return nil, ErrGone // an exiting thread answers EPERM
+			}
+			return nil, ErrDenied
+		default:
+			return nil, os.NewSyscallError("ptrace", errno)
+		}
+	}
+	return &thread{tid: tid}, nil
+}
+
+// dying tells whether a thread is about to be gone.
+func dying(tid int) bool {
+	st, err := proc.ReadStat(tid)
+	return err != nil || st.State == 'Z' || st.State == 'X'
+}
+
+// stop is how a stopped thread's status reads (ptrace(2), "Stopped states").
+const eventStop = 128 // PTRACE_EVENT_STOP
+
+// untilFrozen waits for the stop that PTRACE_INTERRUPT asked for. A signal that comes
+// before is let through first: the thread goes on to its handler's first instruction at most, then it stops.
+func (t *thread) untilFrozen(deadline time.Time) error {
+	for {
+		status, err := t.await(deadline)
+		if err != nil {
+			return err
+		}
+		if status>>8 == eventStop {
+			break
+		}
+		if errno := ptrace(unix.PTRACE_CONT, t.tid, 0, uintptr(status&0xff)); errno != 0 {
+			return ErrGone
+		}
+	}
+	if errno := signalMask(unix.PTRACE_GETSIGMASK, t.tid, &t.mask); errno != 0 {
+		return ErrGone
+	}
+	return nil
+}
+
+// await waits for the next stop, with short sleeps: there is no wait with a limit that
+// leaves exits to others.
+func (t *thread) await(deadline time.Time) (int32, error) {
+	const spins = 20
+	for i := 0; ; i++ {
+		status, stopped, errno := waitStopped(t.tid)
+		switch {
+		case stopped:
+			return status, nil
+		case errno == unix.ECHILD || errno == 0 && i%64 == 63 && dying(t.tid):
+			return 0, ErrGone
+		case errno != 0 && errno != unix.EINTR:
+			return 0, os.NewSyscallError("waitid", errno)
+		}
+		if i < spins {
+			runtime.Gosched()
+			continue
+		}
+		if time.Now().After(deadline) {
+			return 0, ErrSlow
+		}
+		nap := unix.Timespec{Nsec: int64(min(i-spins+1, 20)) * 10_000}
+		unix.Nanosleep(&nap, nil)
+	}
+}
+
+// Thaw lets every thread go on. It may be called on an error path at any time, once.
+func (f *Frozen) Thaw() {
+	defer runtime.UnlockOSThread()
+	defer freezing.RUnlock()
+	for _, t := range f.threads {
+		t.release()
+	}
+	f.threads = nil
+}
+
+// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back.
+func (t *thread) release() {
+	var r registers
+	if n, errno := registerSet(unix.PTRACE_GETREGSET, t.tid, &r); errno == 0 && n == registersSize && r.longMode() {
+		var first uint64
+		if call, err := proc.ReadSyscall(t.tid, t.tid); err == nil {
+			first = call.Args[0]
+		}
+		if back := r.rewound(first); back != r {
+			registerSet(unix.PTRACE_SETREGSET, t.tid, &back)
+		}
+	}
+	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {
+		return
+	}
+	// It is not stopped yet: the freeze was given up while it slept. It can't be detached in that
+	// state; when this OS thread ends the kernel does it. Until then it would stop for nobody, so it is waited for.
+	deadline := time.Now().Add(time.Second)
+	if _, err := t.await(deadline); err == nil {
+		ptrace(unix.PTRACE_DETACH, t.tid, 0, 0)
+	}
+}

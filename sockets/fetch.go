@@ -1,0 +1,95 @@
+package sockets
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/remote"
+	"huptime/notify"
+)
+
+// fetch copies descriptor fd of a process into the supervisor without
+// pidfd_getfd(2), which the default seccomp profiles of Docker and containerd deny: a
+// socket is planted in the process, and the process is made to send the
+// descriptor over it (unix(7), SCM_RIGHTS). The caller owns the copy.
+func (k *Knocks) fetch(pid, fd int) (int, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	f, err := remote.Freeze(pid, freezeLimit)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Thaw()
+	planted := -1
+	_, err = k.knock(f, func(_ int, r *notify.Request) notify.Reply {
+		at, err := r.PlantAnew(pair[1])
+		if err != nil {
+			return notify.Fail(unix.EBADF)
+		}
+		planted = at
+		return notify.Return(0)
+	})
+	if err != nil {
+		return -1, fmt.Errorf("cannot plant a socket in process %d: %w", pid, err)
+	}
+	if planted < 0 {
+		return -1, fmt.Errorf("process %d is of no generation", pid)
+	}
+	defer f.Call(unix.SYS_CLOSE, uintptr(planted))
+	if err := sendRemotely(f, planted, fd); err != nil {
+		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
+	}
+	return receiveDescriptor(pair[0])
+}
+
+// sendRemotely makes the process send one descriptor and one byte over over.
+func sendRemotely(f *remote.Frozen, over, fd int) error {
+	// One block: msghdr (56 bytes), iovec (16), control message (cmsghdr of 16
+	// and an int, padded to 24), data (1). Layouts of 64-bit ABIs (include/linux/socket.h).
+	const (
+		iovAt, controlAt, dataAt = 56, 72, 96
+		size                     = 104
+	)
+	return f.WithSpace(size, func(addr uint64) []byte {
+		b := make([]byte, size)
+		le := binary.NativeEndian
+		le.PutUint64(b[16:], addr+iovAt) // msg_iov
+		le.PutUint64(b[24:], 1)
+		le.PutUint64(b[32:], addr+controlAt) // msg_control
+		le.PutUint64(b[40:], 24)
+		le.PutUint64(b[iovAt:], addr+dataAt)
+		le.PutUint64(b[iovAt+8:], 1)
+		le.PutUint64(b[controlAt:], 20) // cmsg_len: CMSG_LEN(4)
+		le.PutUint32(b[controlAt+8:], unix.SOL_SOCKET)
+		le.PutUint32(b[controlAt+12:], unix.SCM_RIGHTS)
+		le.PutUint32(b[controlAt+16:], uint32(fd))
+		return b
+	}, func(addr uint64) error {
+		_, err := f.Call(unix.SYS_SENDMSG, uintptr(over), uintptr(addr), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		return err
+	})
+}
+
+func receiveDescriptor(from int) (int, error) {
+	buf, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(from, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+	if err != nil {
+		return -1, os.NewSyscallError("recvmsg", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		return -1, os.NewSyscallError("recvmsg", unix.EBADMSG)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, os.NewSyscallError("recvmsg", unix.EBADMSG)
+	}
+	return fds[0], nil
+}

@@ -1,0 +1,76 @@
+package sockets
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/remote"
+	"huptime/notify"
+)
+
+// freezeLimit bounds how long a process may take to stop.
+const freezeLimit = 2 * time.Second
+
+// Knocks lets the supervisor talk to the listener of a process by making the
+// process knock: a remote listen(-1) is notified like any other, and the
+// answer is what was agreed on before. One Knocks serves all generations: on
+// which listener a knock arrives says whose the process is, whatever it did to
+// its session, its parents or its environment.
+type Knocks struct {
+	mu       sync.Mutex
+	expected map[int]knock // by thread id
+}
+
+type knock func(generation int, r *notify.Request) notify.Reply
+
+// NewKnocks makes an empty one.
+func NewKnocks() *Knocks { return &Knocks{expected: make(map[int]knock)} }
+
+// answered answers a listen that is a knock.
+func (k *Knocks) answered(generation int, r *notify.Request) (notify.Reply, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	answer, ok := k.expected[r.TID]
+	if !ok || r.FD() != -1 {
+		return notify.Reply{}, false
+	}
+	return answer(generation, r), true
+}
+
+// knock makes the frozen process knock, and returns what the answer made the call return.
+func (k *Knocks) knock(f *remote.Frozen, answer knock) (int64, error) {
+	tid, err := f.Caller()
+	if err != nil {
+		return 0, err
+	}
+	k.mu.Lock()
+	k.expected[tid] = answer
+	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		delete(k.expected, tid)
+		k.mu.Unlock()
+	}()
+	return f.Call(unix.SYS_LISTEN, ^uintptr(0), 0)
+}
+
+// Generation finds out which generation a process is of. It must be a descendant of the supervisor.
+func (k *Knocks) Generation(pid int) (int, error) {
+	f, err := remote.Freeze(pid, freezeLimit)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Thaw()
+	found := 0
+	_, err = k.knock(f, func(generation int, _ *notify.Request) notify.Reply {
+		found = generation
+		return notify.Return(0)
+	})
+	if err == nil && found == 0 {
+		err = fmt.Errorf("process %d is of no generation", pid)
+	}
+	return found, err
+}

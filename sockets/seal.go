@@ -1,0 +1,183 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/internal/remote"
+)
+
+// ErrOpaque says that processes can't be made to stop accepting: they may not be looked into, or
+// accept by a way that can't be seen. Only their stop signal ends that.
+var ErrOpaque = errors.New("processes can't be made to stop accepting")
+
+// seal makes the processes stop accepting by remote calls (level listeners).
+// The error matches ErrOpaque for those that can't be sealed; the others are.
+func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
+	var failed error
+	for _, pid := range pids {
+		if ctx.Err() != nil {
+			return errors.Join(failed, ctx.Err())
+		}
+		err := t.sealProcess(g, pid)
+		switch {
+		case err == nil || errors.Is(err, remote.ErrGone):
+		case errors.Is(err, remote.ErrDenied):
+			t.opaqueOnce.Do(func() {
+				t.log.Warn("a process may not be looked into: it is retired by its stop signal alone; give huptime CAP_SYS_PTRACE, or use --track=connections",
+					slog.Int("generation", t.generation), slog.Int("pid", pid))
+			})
+			failed = errors.Join(failed, fmt.Errorf("%w: process %d: %w", ErrOpaque, pid, err))
+		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, errURing):
+			t.log.Warn("a process can't be made to stop accepting: it is retired by its stop signal alone",
+				slog.Int("generation", t.generation), slog.Int("pid", pid), slog.String("error", err.Error()))
+			failed = errors.Join(failed, fmt.Errorf("%w: %w", ErrOpaque, err))
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// errURing: what an io_uring accepts passes by every system call that could be notified or seen.
+var errURing = errors.New("it has an io_uring, whose accepts can't be seen")
+
+// sealProcess seals one process, in one freeze.
+func (t *Tracker) sealProcess(g *gate, pid int) error {
+	if concerned, err := concerns(pid, g.inodes()); err != nil || !concerned {
+		return err
+	}
+	f, err := remote.Freeze(pid, freezeLimit)
+	if err != nil {
+		return err
+	}
+	defer f.Thaw()
+	// Read again: now nothing changes any more.
+	descriptors, err := proc.Descriptors(pid)
+	if err != nil {
+		return err
+	}
+	for _, d := range descriptors {
+		if proc.IsURing(d.Link) {
+			return fmt.Errorf("process %d: %w", pid, errURing)
+		}
+	}
+	entries := registrations([]int{pid}, g.inodes())
+	for _, e := range entries {
+		_, err := f.Call(unix.SYS_EPOLL_CTL, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
+		if err != nil && err != unix.ENOENT && err != unix.EBADF {
+			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
+		}
+	}
+	swapped := make(map[int]bool)
+	for _, d := range descriptors {
+		inode, ok := proc.SocketInode(d.Link)
+		if !ok || !g.has(inode) {
+			continue
+		}
+		// The listener answers this listen by planting the dummy: see Tracker.listen.
+		if _, err := f.Call(unix.SYS_LISTEN, uintptr(d.Number), 0); err != nil {
+			return fmt.Errorf("cannot swap descriptor %d of process %d: %w", d.Number, pid, err)
+		}
+		if now, _, _ := proc.DescriptorSocket(pid, d.Number); now == inode {
+			return fmt.Errorf("cannot swap descriptor %d of process %d: the listening socket is still there", d.Number, pid)
+		}
+		swapped[d.Number] = true
+		if d := g.dummyOf(inode); !d.nonblock {
+			for range mayAccept(f) {
+				if err := d.phantom(); err != nil {
+					t.log.Debug("no phantom for a blocking accept", slog.Int("pid", pid), slog.String("error", err.Error()))
+				}
+			}
+		}
+	}
+	return t.reregister(f, entries, swapped)
+}
+
+// concerns tells whether a process has anything to do with the sockets; most of a big
+// service's processes may not.
+func concerns(pid int, inodes map[uint64]struct{}) (bool, error) {
+	holders, opaque := proc.Holders([]int{pid}, inodes)
+	if len(opaque) > 0 {
+		return false, remote.ErrDenied
+	}
+	return len(holders) > 0 || len(registrations([]int{pid}, inodes)) > 0, nil
+}
+
+// mayAccept counts the threads that may be between "readable" and the return of their accept, which
+// on an empty dummy would never come: those inside accept, and one for all that are busy
+// elsewhere. Threads that wait in poll, select or epoll wait anew, on the dummy.
+func mayAccept(f *remote.Frozen) int {
+	inside, busy := 0, 0
+	for _, tid := range f.Threads() {
+		call, ok := f.Interrupted(tid)
+		switch {
+		case ok && isAccept(call):
+			inside++
+		case !ok || !waitsForDescriptors(call):
+			busy = 1
+		}
+	}
+	return inside + busy
+}
+
+// reregister adds the dummies to the epoll sets in place of the sockets, so that the
+// program finds what it expects there when it changes or removes its entry.
+func (t *Tracker) reregister(f *remote.Frozen, entries []registration, swapped map[int]bool) error {
+	for _, e := range entries {
+		if !swapped[e.target] {
+			continue
+		}
+		event := epollEvent(e.events, e.data)
+		err := f.WithSpace(len(event), func(uint64) []byte { return event }, func(addr uint64) error {
+			_, err := f.Call(unix.SYS_EPOLL_CTL, uintptr(e.set), unix.EPOLL_CTL_ADD, uintptr(e.target), uintptr(addr))
+			return err
+		})
+		if err != nil && err != unix.EEXIST {
+			// The program does without: it is gated all the same.
+			t.log.Debug("cannot put a dummy into an epoll set", slog.Int("pid", e.pid), slog.Int("descriptor", e.target), slog.String("error", err.Error()))
+		}
+	}
+	return nil
+}
+
+// frozen are processes that are frozen together.
+type frozen []*remote.Frozen
+
+func (f frozen) thaw() {
+	for _, p := range f {
+		p.Thaw()
+	}
+}
+
+// freezeAll freezes every process of the generation, also those that are forked meanwhile.
+// Those that can't be are left out.
+func (t *Tracker) freezeAll() frozen {
+	var all frozen
+	seen := make(map[int]bool)
+	for {
+		fresh := 0
+		for _, pid := range t.pids() {
+			if seen[pid] {
+				continue
+			}
+			seen[pid] = true
+			fresh++
+			f, err := remote.Freeze(pid, freezeLimit)
+			if err == nil {
+				all = append(all, f)
+			} else if !errors.Is(err, os.ErrNotExist) {
+				t.log.Debug("cannot freeze a process before its stop", slog.Int("pid", pid), slog.String("error", err.Error()))
+			}
+		}
+		if fresh == 0 {
+			return all
+		}
+	}
+}
