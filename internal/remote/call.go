@@ -152,6 +152,7 @@ func (f *Frozen) Call(number uintptr, args ...uintptr) (int64, error) {
 	if _, errno := registerSet(unix.PTRACE_SETREGSET, c.t.tid, &made); errno != 0 {
 		return 0, ErrGone
 	}
+	defer c.settle()
 	defer registerSet(unix.PTRACE_SETREGSET, c.t.tid, &c.saved)
 	result, err := c.step()
 	if err != nil {
@@ -183,6 +184,14 @@ func (c *caller) step() (int64, error) {
 		}
 	}
 	return 0, errors.New("the thread does not get there")
+}
+
+// settle takes the thread from the trap behind the step back to a stop without a signal. If the
+// supervisor ended at the trap, the kernel would deliver its SIGTRAP, and that kills.
+func (c *caller) settle() {
+	if ptrace(unix.PTRACE_INTERRUPT, c.t.tid, 0, 0) == 0 && ptrace(unix.PTRACE_CONT, c.t.tid, 0, 0) == 0 {
+		c.t.await(time.Now().Add(callLimit))
+	}
 }
 
 // Read copies memory of the process.

@@ -38,6 +38,7 @@ type Frozen struct {
 // thread is a frozen thread.
 type thread struct {
 	tid  int
+	head bool   // it is the first of its process
 	mask uint64 // its own set of blocked signals
 }
 
@@ -73,7 +74,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 				continue
 			}
 			known[tid] = true
-			t, err := seize(tid)
+			t, err := seize(tid, tid == f.pid)
 			if errors.Is(err, ErrGone) {
 				continue
 			}
@@ -94,6 +95,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 			switch err := t.untilFrozen(deadline); {
 			case errors.Is(err, ErrGone):
 				f.drop(t)
+				t.bury()
 			case err != nil:
 				return err
 			}
@@ -110,7 +112,7 @@ func (f *Frozen) drop(t *thread) {
 	}
 }
 
-func seize(tid int) (*thread, error) {
+func seize(tid int, head bool) (*thread, error) {
 	for _, request := range []int{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
 		switch errno := ptrace(request, tid, 0, 0); errno {
 		case 0:
@@ -125,7 +127,7 @@ func seize(tid int) (*thread, error) {
 			return nil, os.NewSyscallError("ptrace", errno)
 		}
 	}
-	return &thread{tid: tid}, nil
+	return &thread{tid: tid, head: head}, nil
 }
 
 // dying tells whether a thread is about to be gone.
@@ -209,10 +211,24 @@ func (t *thread) release() {
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {
 		return
 	}
-	// It is not stopped yet: the freeze was given up while it slept. It can't be detached in that
-	// state; when this OS thread ends the kernel does it. Until then it would stop for nobody, so it is waited for.
-	deadline := time.Now().Add(time.Second)
-	if _, err := t.await(deadline); err == nil {
+	// It is gone; or has not stopped yet, because the freeze was given up while it slept: only a
+	// stopped thread can be detached, and it will stop some time, so it is waited for.
+	_, err := t.await(time.Now().Add(releaseLimit))
+	if err == nil {
 		ptrace(unix.PTRACE_DETACH, t.tid, 0, 0)
+		return
+	}
+	t.bury()
+}
+
+// releaseLimit bounds the wait for a thread that sleeps uninterruptibly. After it the thread stays attached, and
+// stopped when it wakes up, until the OS thread that attached ends.
+const releaseLimit = 5 * time.Second
+
+// bury takes the exit of a thread that ended while it was traced: until its tracer has done that, the process can't
+// end. The exit of a process's first thread is its parent's, or the supervisor's reaper's, to take.
+func (t *thread) bury() {
+	if !t.head {
+		takeExit(t.tid)
 	}
 }

@@ -41,6 +41,17 @@ func waitStopped(tid int) (status int32, stopped bool, errno unix.Errno) {
 	return childStatus(&info), true, 0
 }
 
+// takeExit reaps a traced thread that has ended; it does not wait.
+func takeExit(tid int) {
+	var info unix.Siginfo
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid), uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WALL, 0, 0)
+		if errno != unix.EINTR {
+			return
+		}
+	}
+}
+
 // childInfo is the part of siginfo_t that waitid(2) fills in for a child:
 // three ints, then, on 64-bit machines, a gap before the union.
 type childInfo struct {

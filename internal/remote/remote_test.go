@@ -1,0 +1,244 @@
+package remote
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+func TestCall(t *testing.T) {
+	p := start(t, "idle")
+	p.expect("ready")
+	f := p.freeze()
+	defer func() {
+		f.Thaw()
+		p.tell()
+		p.expect("done")
+	}()
+	pid, err := f.Call(unix.SYS_GETPID)
+	if err != nil || int(pid) != p.Process.Pid {
+		t.Fatalf("getpid: %d, %v; want %d", pid, err, p.Process.Pid)
+	}
+	if _, err := f.Call(unix.SYS_CLOSE, ^uintptr(0)); err != unix.EBADF {
+		t.Fatalf("close(-1): %v; want EBADF", err)
+	}
+	// Memory is lent and given back.
+	uname := make([]byte, 390)
+	if err := f.WithSpace(len(uname), func(uint64) []byte { return uname }, func(addr uint64) error {
+		if _, err := f.Call(unix.SYS_UNAME, uintptr(addr)); err != nil {
+			return err
+		}
+		return f.Read(addr, uname)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(uname), "Linux\x00") {
+		t.Fatalf("uname wrote %q", uname[:16])
+	}
+}
+
+func TestFreezeStopsEveryThread(t *testing.T) {
+	for _, n := range []int{1, 50, 400} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Setenv("REMOTE_TEST_THREADS", strconv.Itoa(n))
+			p := start(t, "threads")
+			p.expect("ready")
+			f := p.freeze()
+			tids, err := proc.Threads(p.Process.Pid)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, tid := range tids {
+				if state, err := proc.ThreadState(p.Process.Pid, tid); err != nil || state != 't' {
+					t.Errorf("thread %d is in state %c, %v; want t", tid, state, err)
+				}
+			}
+			f.Thaw()
+			p.tell()
+			p.expect("done")
+		})
+	}
+}
+
+func TestFreezeMeetsBirthsAndDeaths(t *testing.T) {
+	p := start(t, "births")
+	p.expect("ready")
+	for range 30 {
+		f := p.freeze()
+		if pid, err := f.Call(unix.SYS_GETPID); err != nil || int(pid) != p.Process.Pid {
+			t.Errorf("getpid: %d, %v", pid, err)
+		}
+		f.Thaw()
+		p.tell()
+		p.expect("alive")
+	}
+}
+
+// TestNothingIsVisible freezes threads that sleep in every kind of call. None may return before it should, nor with EINTR.
+func TestNothingIsVisible(t *testing.T) {
+	p := start(t, "waits")
+	n, _ := strconv.Atoi(p.expect("ready"))
+	for range 50 {
+		f := p.freeze()
+		if _, err := f.Call(unix.SYS_GETPID); err != nil {
+			t.Error(err)
+		}
+		f.Thaw()
+	}
+	select {
+	case line := <-p.lines:
+		t.Fatalf("a call returned early: %s", line)
+	case <-time.After(100 * time.Millisecond): // as long as a wrong return would take to be told
+	}
+	p.tell()
+	for range n {
+		result := p.expect("result")
+		if !strings.HasSuffix(result, "<nil>") {
+			t.Errorf("a call failed: %s", result)
+		}
+	}
+}
+
+func TestSignalsWaitForTheThaw(t *testing.T) {
+	p := start(t, "signals")
+	tid, _ := strconv.Atoi(p.expect("ready"))
+	f := p.freeze()
+	for range 100 {
+		unix.Tgkill(p.Process.Pid, tid, queuedSignal)
+	}
+	if _, err := f.Call(unix.SYS_GETPID); err != nil {
+		t.Error(err)
+	}
+	f.Thaw()
+	p.expect("all")
+	p.tell()
+	if n := p.expect("count"); n != "100" {
+		t.Errorf("%s of 100 signals arrived", n)
+	}
+}
+
+func TestSignalsDuringFreezes(t *testing.T) {
+	p := start(t, "signals")
+	tid, _ := strconv.Atoi(p.expect("ready"))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 100 {
+			unix.Tgkill(p.Process.Pid, tid, queuedSignal)
+			if i%10 == 0 {
+				unix.Kill(p.Process.Pid, unix.SIGURG) // one that has a handler in every Go program
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	for range 40 {
+		f := p.freeze()
+		if _, err := f.Call(unix.SYS_GETPID); err != nil {
+			t.Error(err)
+		}
+		f.Thaw()
+	}
+	<-done
+	p.expect("all")
+	p.tell()
+	if n := p.expect("count"); n != "100" {
+		t.Errorf("%s of 100 signals arrived", n)
+	}
+}
+
+func TestKilledWhileFrozen(t *testing.T) {
+	p := start(t, "idle")
+	p.expect("ready")
+	f := p.freeze()
+	p.Process.Kill()
+	if _, err := f.Call(unix.SYS_GETPID); err == nil {
+		t.Log("the call came before the kill") // SIGKILL is delivered when it pleases the kernel
+	}
+	f.Thaw()
+	if _, err := Freeze(p.Process.Pid, time.Second); err == nil {
+		t.Error("a killed process was frozen")
+	}
+}
+
+func TestStoppedStaysStopped(t *testing.T) {
+	p := start(t, "idle")
+	p.expect("ready")
+	unix.Kill(p.Process.Pid, unix.SIGSTOP)
+	untilState(t, p.Process.Pid, 'T')
+	f := p.freeze()
+	if pid, err := f.Call(unix.SYS_GETPID); err != nil || int(pid) != p.Process.Pid {
+		t.Errorf("getpid: %d, %v", pid, err)
+	}
+	f.Thaw()
+	untilState(t, p.Process.Pid, 'T')
+	unix.Kill(p.Process.Pid, unix.SIGCONT)
+	p.tell()
+	p.expect("done")
+}
+
+func untilState(t *testing.T, pid int, want byte) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		state, err := proc.ThreadState(pid, pid)
+		if err == nil && state == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d is in state %c, %v; want %c", pid, state, err, want)
+		}
+	}
+}
+
+func TestDeadTracerLetsGo(t *testing.T) {
+	p := start(t, "idle")
+	p.expect("ready")
+	t.Setenv("REMOTE_TEST_PID", strconv.Itoa(p.Process.Pid))
+	tracer := start(t, "tracer")
+	tracer.expect("frozen")
+	tracer.Wait()
+	p.tell()
+	p.expect("done")
+}
+
+func TestErrors(t *testing.T) {
+	if _, err := Freeze(1<<22-1, time.Second); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such process: %v", err)
+	}
+	p := start(t, "idle")
+	p.expect("ready")
+	f := p.freeze()
+	// Whoever is traced can't be traced by a second one.
+	result := make(chan error)
+	go func() {
+		_, err := Freeze(p.Process.Pid, time.Second)
+		result <- err
+	}()
+	if err := <-result; !errors.Is(err, ErrDenied) {
+		t.Errorf("traced already: %v", err)
+	}
+	f.Thaw()
+	p.tell()
+	p.expect("done")
+}
+
+func TestTryReap(t *testing.T) {
+	p := start(t, "idle")
+	p.expect("ready")
+	f := p.freeze()
+	if TryReap(func() {}) {
+		t.Error("children may be reaped during a freeze")
+	}
+	f.Thaw()
+	if !TryReap(func() {}) {
+		t.Error("children may not be reaped after a freeze")
+	}
+	p.tell()
+	p.expect("done")
+}
