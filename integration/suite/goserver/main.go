@@ -1,0 +1,129 @@
+// Command goserver is the static Go service of the integration tests. It knows
+// nothing of huptime.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only) or nothing before each")
+	version := flag.String("version", "", "file that holds the version, read at start")
+	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, never, delay=D, also=ADDR")
+	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
+	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
+	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
+	flag.Parse()
+	if *hup {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGHUP)
+		go func() { <-c; fmt.Println("heard SIGHUP"); os.Exit(9) }()
+	}
+	if *ignore {
+		signal.Ignore(syscall.SIGTERM)
+	}
+	if *report {
+		go printSignals()
+	}
+	behave(*config, addrs)
+	text := "none"
+	if *version != "" {
+		b, _ := os.ReadFile(*version)
+		text = strings.TrimSpace(string(b))
+	}
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), text)
+	})
+	http.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		ms, _ := strconv.Atoi(r.FormValue("ms"))
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), text)
+	})
+	// out asks the first address over a connection of its own: outgoing connections are untouched.
+	http.HandleFunc("/out", func(w http.ResponseWriter, _ *http.Request) {
+		resp, err := http.Get("http://" + strings.Split(*addrs, ",")[0])
+		if err != nil {
+			http.Error(w, err.Error(), 500)
+			return
+		}
+		resp.Body.Close()
+		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), resp.Status)
+	})
+	failed := make(chan error)
+	for _, addr := range strings.Split(*addrs, ",") {
+		l, err := listen(addr)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Fprintf(os.Stderr, "listening pid=%d addr=%s\n", os.Getpid(), l.Addr())
+		go func() { failed <- http.Serve(l, nil) }()
+	}
+	fmt.Fprintln(os.Stderr, <-failed)
+	os.Exit(1)
+}
+
+func listen(addr string) (net.Listener, error) {
+	network, rest, ok := strings.Cut(addr, "/")
+	if !ok {
+		network, rest = "tcp", addr
+	}
+	var lc net.ListenConfig
+	if network == "mptcp" {
+		lc.SetMultipathTCP(true)
+		network = "tcp"
+	}
+	return lc.Listen(context.Background(), network, rest)
+}
+
+// behave does what the words in the file say.
+func behave(file string, addrs *string) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Split(bufio.ScanWords)
+	for s.Scan() {
+		word, value, _ := strings.Cut(s.Text(), "=")
+		switch word {
+		case "exit":
+			n, _ := strconv.Atoi(value)
+			os.Exit(n)
+		case "kill":
+			n, _ := strconv.Atoi(value)
+			syscall.Kill(os.Getpid(), syscall.Signal(n))
+		case "never":
+			select {}
+		case "delay":
+			d, _ := time.ParseDuration(value)
+			time.Sleep(d)
+		case "also":
+			*addrs += "," + value
+		}
+	}
+}
+
+func printSignals() {
+	c := make(chan os.Signal, 100)
+	signal.Notify(c, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT, syscall.SIGALRM)
+	for sig := range c {
+		fmt.Fprintf(os.Stderr, "signal=%d pid=%d\n", sig, os.Getpid())
+		if sig == syscall.SIGQUIT {
+			os.Exit(42)
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package suite
+
+import (
+	"syscall"
+	"testing"
+)
+
+// TestTwentyRestarts is the heart of the matter: 20 restarts in a row under 16 clients, eight with a connection for each request and eight
+// with kept-alive ones. Not one request may fail, each restart's processes must be seen answering, and no old generation may stay.
+func TestTwentyRestarts(t *testing.T) {
+	const restarts = 20
+	services := map[string]func(t *testing.T) service{
+		"nginx":   nginx,
+		"redis":   redis,
+		"node":    node,
+		"go":      func(t *testing.T) service { return golang(t) },
+		"thread":  func(t *testing.T) service { return python(t, "thread") },
+		"asyncio": func(t *testing.T) service { return python(t, "asyncio") },
+		"prefork": func(t *testing.T) service { return python(t, "prefork") },
+		"select":  func(t *testing.T) service { return python(t, "select") },
+	}
+	for name, make := range services {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				h := s.run(t, level)
+				pid := h.cmd.Process.Pid
+				l := startLoad(t, s.addr, s.ask, clients)
+				l.awaitNewPID(0)
+				for i := range restarts {
+					before := l.pids()
+					h.hup()
+					h.await("restart finished", i+2)
+					l.awaitNewPID(before)
+					h.await("generation ended", i+1)
+				}
+				l.check(name + " at " + level)
+				if h.cmd.Process.Pid != pid || h.cmd.Process.Signal(syscall.Signal(0)) != nil {
+					t.Error("huptime is not the process that it was")
+				}
+				for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly"} {
+					if n := h.count(bad); n > 0 {
+						t.Errorf("%d times %q", n, bad)
+					}
+				}
+			})
+		})
+	}
+}
