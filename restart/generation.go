@@ -78,9 +78,9 @@ type process interface {
 	// Gate makes the generation stop accepting on those of the sockets that were claimed, and tells how
 	// many accepted connections it has.
 	Gate(ctx context.Context, claimed *sockets.Preserved) (int, error)
-	// AwaitDrained waits until no accepted connection is left and then, before another can be there,
-	// sends the signal to the leader.
-	AwaitDrained(ctx context.Context, sig syscall.Signal) error
+	// AwaitDrained waits until no accepted connection is left and calls stop before another
+	// can be there; stop sends the stop signal. It returns ctx's error where ctx ends before.
+	AwaitDrained(ctx context.Context, stop func()) error
 	// Signal sends a signal to the leader, or, where that has ended, to those
 	// that it left behind.
 	Signal(sig syscall.Signal) error

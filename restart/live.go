@@ -92,8 +92,8 @@ func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error
 }
 
 // AwaitDrained implements process. It follows Gate.
-func (p *live) AwaitDrained(ctx context.Context, sig syscall.Signal) error {
-	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, func() error { return p.Signal(sig) })
+func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
+	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, stop)
 }
 
 // newer lists the processes of later generations.

@@ -64,6 +64,16 @@ func (m *machine) post(f func()) {
 	}
 }
 
+// call runs f on the machine's goroutine and returns when it has run, or run has returned.
+func (m *machine) call(f func()) {
+	done := make(chan struct{})
+	m.post(func() { f(); close(done) })
+	select {
+	case <-done:
+	case <-m.ctx.Done():
+	}
+}
+
 // after posts f when d is over.
 func (m *machine) after(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() { m.post(f) })
@@ -169,8 +179,8 @@ func (m *machine) promote(g *generation) {
 	old := m.current
 	g.state = serving
 	m.current, m.next = g, nil
-	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	m.host.promoted(g.process.Leader())
+	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	if old != nil {
 		m.retire(old, g)
 		return

@@ -94,41 +94,43 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 	m.nextRestart()
 }
 
+// drain waits for the last connection of a gated generation.
 func (m *machine) drain(g *generation) {
 	ctx, cancel := context.WithTimeout(g.ctx, m.cfg.DrainTimeout)
 	go func() {
 		defer cancel()
-		err := g.process.AwaitDrained(ctx, m.cfg.StopSignal)
-		m.post(func() { m.drained(g, err) })
+		err := g.process.AwaitDrained(ctx, func() { m.call(func() { m.drained(g) }) })
+		if err != nil {
+			m.post(func() { m.notDrained(g, err) })
+		}
 	}()
 }
 
-func (m *machine) drained(g *generation, err error) {
+func (m *machine) drained(g *generation) {
 	if g.state != draining {
 		return
 	}
-	switch {
-	case err == nil:
-		m.log.Info("generation drained", "generation", g.number)
-		m.stopping(g, "drained")
-	case errors.Is(err, context.DeadlineExceeded):
-		m.stopGeneration(g, "drain timeout")
-	default:
-		m.log.Warn("cannot tell when the old generation is drained", "generation", g.number, "error", err.Error())
-		m.stopGeneration(g, "drain unknown")
+	m.log.Info("generation drained", "generation", g.number)
+	m.stopGeneration(g, "drained")
+}
+
+func (m *machine) notDrained(g *generation, err error) {
+	if g.state != draining {
+		return
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		m.stopGeneration(g, "drain timeout")
+		return
+	}
+	m.log.Warn("cannot tell when the old generation is drained", "generation", g.number, "error", err.Error())
+	m.stopGeneration(g, "drain unknown")
 }
 
 // stopGeneration sends the stop signal, and SIGKILL later.
 func (m *machine) stopGeneration(g *generation, why string) {
-	m.signal(g, m.cfg.StopSignal)
-	m.stopping(g, why)
-}
-
-// stopping follows a stop signal that was sent.
-func (m *machine) stopping(g *generation, why string) {
 	g.state = stopping
 	m.log.Info("stop signal sent", "generation", g.number, "signal", signalName(m.cfg.StopSignal), "why", why)
+	m.signal(g, m.cfg.StopSignal)
 	timer := m.after(m.cfg.KillAfter, func() {
 		if g.state == stopping && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())

@@ -43,10 +43,10 @@ func (t *Tracker) Outstanding(newer func() []int) (int, error) {
 }
 
 // AwaitDrained waits until the gated generation has no accepted connection left, and then calls stop,
-// which sends the stop signal; where processes can be frozen, they are meanwhile. It returns stop's
-// error, or ctx's when ctx ends before. claimed lists the sockets that the new generation has claimed: one that
+// which sends the stop signal; where processes can be frozen, they are meanwhile. It returns
+// ctx's error when ctx ends before. claimed lists the sockets that the new generation has claimed: one that
 // it claims late is gated late. newer lists the processes of later generations.
-func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, newer func() []int, stop func() error) error {
+func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, newer func() []int, stop func()) error {
 	d, err := t.newDrain(newer)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen
 // for that: nothing can be accepted, forked or handed over between the look and the signal.
-func (d *drain) stop(signal func() error) (stopped bool, err error) {
+func (d *drain) stop(signal func()) (stopped bool, err error) {
 	if d.t.level == notify.LevelListeners {
 		defer d.t.freezeAll().thaw()
 	}
@@ -95,7 +95,8 @@ func (d *drain) stop(signal func() error) (stopped bool, err error) {
 	if len(d.own) > 0 {
 		return false, nil
 	}
-	return true, signal()
+	signal()
+	return true, nil
 }
 
 func (t *Tracker) newDrain(newer func() []int) (*drain, error) {

@@ -59,7 +59,7 @@ func main() {
 			return
 		}
 		resp.Body.Close()
-		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), resp.Status)
+		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), strconv.Itoa(resp.StatusCode))
 	})
 	failed := make(chan error)
 	for _, addr := range strings.Split(*addrs, ",") {
@@ -107,7 +107,7 @@ func behave(file string, addrs *string) {
 			n, _ := strconv.Atoi(value)
 			syscall.Kill(os.Getpid(), syscall.Signal(n))
 		case "never":
-			select {}
+			time.Sleep(time.Hour)
 		case "delay":
 			d, _ := time.ParseDuration(value)
 			time.Sleep(d)
