@@ -39,7 +39,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	if key.Address.Family != address.Family {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
-	key.Address = address
+	key = key.at(address)
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil || !r.Valid() {
 		return notify.Continue()

@@ -119,7 +119,7 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if !ok {
 		return nil, errNotPreservable
 	}
-	key.Address = address
+	key = key.at(address)
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)

@@ -36,6 +36,17 @@ func (k Key) String() string {
 	return s
 }
 
+// at completes a key with its address. Binding an IPv6 address makes a socket
+// IPv6-only by itself (__inet6_bind in net/ipv6/af_inet6.c), so only for the wildcard is the
+// option what the program chose; before the bind it still reads otherwise.
+func (k Key) at(a Address) Key {
+	k.Address = a
+	if a.Family == unix.AF_INET6 && !a.AddrPort.Addr().IsUnspecified() {
+		k.V6Only = !a.AddrPort.Addr().Is4In6()
+	}
+	return k
+}
+
 // errNotPreservable: the socket is of a kind that this package leaves alone.
 var errNotPreservable = errors.New("not a TCP socket")
 

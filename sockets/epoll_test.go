@@ -1,0 +1,135 @@
+package sockets
+
+import (
+	"maps"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// Not parallel: it compares the descriptors of the test's own process.
+func TestUnregister(t *testing.T) {
+	g := launch(t, 1, notify.LevelConnections, nil, NewKnocks(), 0)
+	a, b := g.listenOn(t, loopback, unix.SOCK_NONBLOCK), g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
+	p := collect(t, g)
+	sources := make(map[uint64]int)
+	inodes := make(map[uint64]struct{})
+	for _, s := range p.sockets {
+		sources[s.Inode], inodes[s.Inode] = s.fd, struct{}{}
+	}
+	if len(sources) != 2 {
+		t.Fatalf("collected: %v", p.sockets)
+	}
+	pipe, other := g.pair(t)
+	sets := []int{g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0), g.must(t, 0, unix.SYS_EPOLL_CREATE1, unix.EPOLL_CLOEXEC)}
+	// Numbers of the service's that mean something else in the supervisor: low ones, those of its own copies, and one far above.
+	used := make(map[int]bool)
+	list, err := proc.Descriptors(g.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		used[d.Number] = true
+	}
+	numbers := []int{3, 4, 5, 6, 7, 8, 9, 10, 700}
+	for _, fd := range sources {
+		numbers = append(numbers, fd, fd+1)
+	}
+	count := 0
+	add := func(set, fd int, events uint32) {
+		g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, epollEvent(events, uint64(fd)))
+	}
+	for i, number := range numbers {
+		if used[number] {
+			continue
+		}
+		used[number] = true
+		from := []int{a.fd, b.fd}[i%2]
+		g.must(t, 0, unix.SYS_DUP3, from, number, 0)
+		for _, set := range sets {
+			add(set, number, unix.EPOLLIN|uint32(i%3/2)*unix.EPOLLEXCLUSIVE)
+			count++
+		}
+		if i%3 == 0 {
+			g.must(t, 0, unix.SYS_CLOSE, number) // the entry stays, because the socket is open at another number
+		}
+	}
+	for _, set := range sets {
+		add(set, a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
+		add(set, b.fd, unix.EPOLLIN|unix.EPOLLET)
+		add(set, pipe, unix.EPOLLIN)
+		count += 2
+	}
+	entries := registrations([]int{g.pid, 1 << 22}, inodes)
+	if len(entries) != count {
+		t.Fatalf("%d entries are found, want %d: %+v", len(entries), count, entries)
+	}
+	before := openDescriptors()
+	// One of a set that is closed, and one of a process that is gone: nothing left to do there.
+	entries = append(entries, registration{pid: g.pid, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
+		registration{pid: 1 << 22, set: 3, target: 3, inode: p.sockets[0].Inode})
+	for range 2 { // also where there is nothing to take out any more
+		if err := unregister(entries, sources); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := openDescriptors(); !maps.Equal(before, after) {
+		t.Errorf("descriptors before %v, after %v", before, after)
+	}
+	if left := registrations([]int{g.pid}, inodes); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+	ready := func(set int) puppetResult {
+		return g.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 16*32), 32, 0, 0, 8)
+	}
+	dial(t, a.addr)
+	dial(t, b.addr)
+	for _, set := range sets {
+		if r := ready(set); r.Value != 0 || r.Errno != 0 {
+			t.Errorf("%d entries of set %d are ready, %v", r.Value, set, r.Errno)
+		}
+	}
+	g.must(t, 0, unix.SYS_WRITE, other, []byte{1}, 1)
+	for _, set := range sets {
+		if r := ready(set); r.Value != 1 {
+			t.Errorf("%d entries of set %d are ready, %v; want that of the pair", r.Value, set, r.Errno)
+		}
+	}
+	// The sockets themselves are as they were.
+	for _, s := range []service{a, b} {
+		g.must(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
+	}
+}
+
+func TestRegistrationsSaysWhat(t *testing.T) {
+	t.Parallel()
+	g := launch(t, 1, notify.LevelConnections, nil, NewKnocks(), 0)
+	s := g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
+	set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+	const events, data = unix.EPOLLIN | unix.EPOLLET, 0xfedcba9876543210
+	g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, epollEvent(events, data))
+	inode := g.inode(t, s.fd)
+	found := registrations([]int{g.pid}, map[uint64]struct{}{inode: {}})
+	want := registration{pid: g.pid, set: set, target: s.fd, inode: inode, events: events, data: data}
+	if len(found) == 1 {
+		found[0].events &= events // the kernel adds EPOLLERR and EPOLLHUP
+	}
+	if len(found) != 1 || found[0] != want {
+		t.Errorf("%+v, want %+v", found, want)
+	}
+	if found := registrations([]int{g.pid}, map[uint64]struct{}{inode + 1: {}}); len(found) != 0 {
+		t.Errorf("%+v", found)
+	}
+}
+
+// What epollEvent makes is what the kernel reads.
+func TestEpollEventLayout(t *testing.T) {
+	t.Parallel()
+	b := epollEvent(unix.EPOLLIN, 0x0102030405060708)
+	if len(b) != sizeofEpollEvent {
+		t.Errorf("%d bytes, want %d", len(b), sizeofEpollEvent)
+	}
+}

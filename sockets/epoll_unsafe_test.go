@@ -1,0 +1,9 @@
+package sockets
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const sizeofEpollEvent = int(unsafe.Sizeof(unix.EpollEvent{}))

@@ -1,0 +1,187 @@
+package sockets
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openSocket makes a socket; it is closed when the test is over.
+func openSocket(t *testing.T, family, kind, protocol int) int {
+	t.Helper()
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT) {
+		t.Skipf("unsupported here: family %d, protocol %d: %v", family, protocol, err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+func namespace(t *testing.T) uint64 {
+	t.Helper()
+	ns, err := ownNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+func socketInode(t *testing.T, fd int) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+func TestNewSocket(t *testing.T) {
+	t.Parallel()
+	// Made anew for each: they have room for what the kernel is given.
+	v4 := func() unix.Sockaddr { return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}} }
+	v6 := func() unix.Sockaddr { return &unix.SockaddrInet6{} } // of any other address the kernel says IPV6_V6ONLY once it is bound
+	only := func(on int) func(*testing.T, int) {
+		return func(t *testing.T, fd int) {
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, on); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name                   string
+		family, kind, protocol int
+		address                func() unix.Sockaddr
+		prepare                func(*testing.T, int)
+		want                   Key
+		nonblock               bool
+	}{
+		{name: "TCP4", family: unix.AF_INET, address: v4, want: Key{Protocol: unix.IPPROTO_TCP}},
+		{name: "non-blocking", family: unix.AF_INET, kind: unix.SOCK_NONBLOCK, address: v4, want: Key{Protocol: unix.IPPROTO_TCP}, nonblock: true},
+		{name: "TCP6", family: unix.AF_INET6, address: v6, prepare: only(0), want: Key{Protocol: unix.IPPROTO_TCP}},
+		{name: "TCP6 only", family: unix.AF_INET6, address: v6, prepare: only(1), want: Key{Protocol: unix.IPPROTO_TCP, V6Only: true}},
+		{name: "MPTCP", family: unix.AF_INET, protocol: unix.IPPROTO_MPTCP, address: v4, want: Key{Protocol: unix.IPPROTO_MPTCP}},
+		{name: "on a device", family: unix.AF_INET, address: v4, prepare: func(t *testing.T, fd int) {
+			// Linux 5.7; before that CAP_NET_RAW.
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 1); err != nil {
+				t.Skipf("unsupported here: binding to a device: %v", err)
+			}
+		}, want: Key{Protocol: unix.IPPROTO_TCP, Device: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			fd := openSocket(t, test.family, unix.SOCK_STREAM|test.kind, test.protocol)
+			if test.prepare != nil {
+				test.prepare(t, fd)
+			}
+			if err := unix.Bind(fd, test.address()); errors.Is(err, unix.EADDRNOTAVAIL) {
+				t.Skipf("unsupported here: no such address: %v", err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			inode, own := socketInode(t, fd), namespace(t)
+			if _, err := newSocket(fd, os.Getpid(), inode, own); !errors.Is(err, errNotPreservable) {
+				t.Errorf("before listen: %v", err)
+			}
+			if err := unix.Listen(fd, 1); err != nil {
+				t.Fatal(err)
+			}
+			s, err := newSocket(fd, os.Getpid(), inode, own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, err := unix.Getsockname(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.want.Address, _ = SockaddrOf(name)
+			test.want.Type, test.want.NetNS = unix.SOCK_STREAM, own
+			if s.Key != test.want || s.Inode != inode || s.NonBlock != test.nonblock || s.fd != fd || s.claimed {
+				t.Errorf("%+v, want %+v", *s, test.want)
+			}
+			if _, err := newSocket(fd, os.Getpid(), inode+1, own); !errors.Is(err, errNotPreservable) {
+				t.Errorf("another inode: %v", err)
+			}
+			if _, err := newSocket(fd, os.Getpid(), inode, own+1); !errors.Is(err, errNotPreservable) {
+				t.Errorf("another network namespace: %v", err)
+			}
+		})
+	}
+}
+
+func TestNotPreservable(t *testing.T) {
+	t.Parallel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	local := openSocket(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err := unix.Bind(local, &unix.SockaddrUnix{}); err != nil { // an abstract name of the kernel's choice
+		t.Fatal(err)
+	}
+	if err := unix.Listen(local, 1); err != nil {
+		t.Fatal(err)
+	}
+	undone := openSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err := unix.Listen(undone, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Shutdown(undone, unix.SHUT_RD); err != nil { // takes a socket out of listening
+		t.Fatal(err)
+	}
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for name, fd := range map[string]int{
+		"UDP":             openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0),
+		"UDP6":            openSocket(t, unix.AF_INET6, unix.SOCK_DGRAM, 0),
+		"unix":            local,
+		"a pair":          pair[0],
+		"shut down":       undone,
+		"netlink":         openSocket(t, unix.AF_NETLINK, unix.SOCK_RAW, 0),
+		"no socket":       int(null.Fd()),
+		"never listening": openSocket(t, unix.AF_INET6, unix.SOCK_STREAM, 0),
+	} {
+		if s, err := newSocket(fd, os.Getpid(), socketInode(t, fd), namespace(t)); !errors.Is(err, errNotPreservable) {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+	for name, fd := range map[string]int{"unix": local, "UDP": openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)} {
+		if k, err := describe(fd, os.Getpid()); !errors.Is(err, errNotPreservable) {
+			t.Errorf("%s: %v, %v", name, k, err)
+		}
+	}
+	if _, err := describe(-1, os.Getpid()); !errors.Is(err, unix.EBADF) {
+		t.Errorf("no descriptor: %v", err)
+	}
+}
+
+func TestDuplicate(t *testing.T) {
+	t.Parallel()
+	fd := openSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	dup, err := duplicate(os.Getpid(), fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dup)
+	if dup == fd || socketInode(t, dup) != socketInode(t, fd) {
+		t.Errorf("%d is no copy of %d", dup, fd)
+	}
+	if flags, _ := unix.FcntlInt(uintptr(dup), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 {
+		t.Error("a service that is started now would get the copy")
+	}
+	if _, err := duplicate(os.Getpid(), 1<<20); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a closed number: %v", err)
+	}
+	if _, err := duplicate(1<<22+1, 0); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINVAL) {
+		t.Errorf("no process: %v", err)
+	}
+}
