@@ -44,12 +44,12 @@ func runPuppet(control int) int {
 		if _, err := unix.Poll(polled, -1); err != nil {
 			continue
 		}
-		n, err := unix.Read(control, buf)
+		n, _ := unix.Read(control, buf)
 		if n <= 0 {
 			return 0
 		}
 		var o puppetOrder
-		if err = json.Unmarshal(buf[:n], &o); err != nil {
+		if err := json.Unmarshal(buf[:n], &o); err != nil {
 			return 125
 		}
 		orders := threads[o.Thread]
@@ -197,9 +197,6 @@ func (c *pendingCall) wait(t *testing.T) puppetResult {
 	}
 	return puppetResult{}
 }
-
-// returned tells whether the call is over.
-func (c *pendingCall) returned() bool { return len(c.results) > 0 }
 
 func (p *puppet) call(t *testing.T, thread int, number uintptr, args ...any) puppetResult {
 	t.Helper()
