@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"huptime/notify"
 	"huptime/sockets"
 )
 
@@ -201,119 +200,6 @@ func (m *machine) settle(g *generation) {
 	}
 	g.from.Close()
 	g.from = nil
-}
-
-// gone notes that every process of g has ended.
-func (m *machine) gone(g *generation) {
-	g.gone = true
-	m.reapAll() // the leader's status is there, if it was the supervisor's child
-	m.buryIfOver(g)
-}
-
-// reapAll collects the statuses of all ended children, leaders or not.
-func (m *machine) reapAll() {
-	children, ok := m.host.reap()
-	if !ok {
-		if !m.reaping {
-			m.reaping = true
-			m.after(reapAgain, func() { m.reaping = false; m.reapAll() })
-		}
-		return
-	}
-	for _, child := range children {
-		for _, g := range m.living {
-			if g.process.Leader() == child.pid && !g.reaped {
-				g.reaped, g.status = true, child.status
-				if !g.gone {
-					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
-				}
-			}
-		}
-	}
-	for _, g := range append([]*generation(nil), m.living...) {
-		m.buryIfOver(g)
-	}
-}
-
-// reapAgain is how soon children are looked for again after that could not be done.
-const reapAgain = 2 * time.Millisecond
-
-// buryIfOver decides what the end of a generation means.
-func (m *machine) buryIfOver(g *generation) {
-	if !g.gone || !g.reaped || g.state == over {
-		return
-	}
-	was := g.state
-	g.state = over
-	g.cancel()
-	for i, other := range m.living {
-		if other == g {
-			m.living = append(m.living[:i:i], m.living[i+1:]...)
-			break
-		}
-	}
-	g.process.Close()
-	if g.running {
-		m.log.Info("generation ended", "generation", g.number, "status", g.status.String(), "was", was.String())
-	}
-	switch was {
-	case starting:
-		m.gaveUp(g, g.failure)
-	case serving:
-		m.serviceEnded(g)
-	default:
-		if g.successor != nil {
-			m.settle(g.successor)
-		}
-	}
-	m.nextRestart()
-}
-
-// gaveUp ends a start that failed. A failed restart leaves the old generation as it was.
-func (m *machine) gaveUp(g *generation, why error) {
-	reason := g.status.String()
-	code := g.status.Code()
-	if why != nil {
-		reason = why.Error()
-		code = ExitFailure
-		var launch *notify.LaunchError
-		if errors.As(why, &launch) {
-			code = launch.ExitStatus()
-		} else if errors.Is(why, notify.ErrLauncherDied) && g.reaped {
-			reason, code = g.status.String(), g.status.Code()
-		}
-	}
-	if g.number == 1 {
-		m.ending = true
-		m.exit = code
-		if why != nil && !errors.Is(why, notify.ErrLauncherDied) {
-			m.err = why
-		}
-		return
-	}
-	if g.from != nil {
-		g.from.Close()
-		g.from = nil
-	}
-	m.next = nil
-	m.log.Error("restart failed", "generation", g.number, "reason", reason)
-	if m.current == nil {
-		m.ending = true // the old one ended while this one started; m.exit is its status
-	}
-}
-
-// serviceEnded follows the end of the current generation. A successor that
-// is on its way takes over; without one huptime ends with it.
-func (m *machine) serviceEnded(g *generation) {
-	m.current = nil
-	m.exit = g.status.Code()
-	if m.next != nil && !m.ending {
-		m.log.Warn("the service ended during its restart; the new generation takes over", "generation", m.next.number)
-		return
-	}
-	m.ending = true
-	m.pending = false
-	m.endOthers()
 }
 
 // number is the signal's number: os.Signal is always one on Linux.
