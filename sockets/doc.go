@@ -26,18 +26,27 @@
 //	              harm: the same is found by looking again a little later
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
 //
+// # Gating, level listeners
+//
+// Each process that holds a socket is frozen (package remote) and made to take
+// it out of its epoll sets and to call listen on it; that call is notified, and
+// answered by planting a dummy. Whatever waits then waits on, on the dummy.
+// Before its stop signal the whole generation is frozen once more, so that
+// nothing happens between the last look and the signal.
+//
 // # Gating, level connections
 //
 // Three ways lead a program to accept(2), and each is closed:
 //
 //   - it waits in accept: a stop and a continue signal make the kernel issue the
-//     call anew; the notification swaps the descriptor for a dummy, and the
-//     thread waits on, on a socket where nobody comes.
+//     call anew, and the notification swaps the descriptor for a dummy.
 //   - it waits in epoll: the registration is taken out of the epoll set, so that
 //     it neither wakes in vain nor (EPOLLEXCLUSIVE) swallows a wake-up that the
 //     new generation needs.
 //   - it waits in poll or select, or comes by later: when it calls accept, the
-//     descriptor is swapped for a dummy; a non-blocking call gets EAGAIN, a blocking
-//     one a phantom: a connection that its peer has already closed. It would
-//     otherwise block a single-threaded program that was told "readable".
+//     descriptor is swapped for a dummy.
+//
+// A non-blocking accept then gets EAGAIN, and a blocking one a phantom, at either
+// level: a connection that its peer has already closed. A program that was told
+// "readable", while another generation took the connection, would otherwise hang.
 package sockets

@@ -96,12 +96,16 @@ func TestGateStoppedProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "it is stopped", func() bool { return state() == 'T' })
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
 		// Connections: nobody asks while it is stopped. Listeners: it can be told.
-		err := r.old.tracker.Gate(ctx, r.preserved.Claimed())
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v", err)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		want := error(nil)
+		if level == notify.LevelConnections {
+			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+			want = context.DeadlineExceeded
+		}
+		defer cancel()
+		if err := r.old.tracker.Gate(ctx, r.preserved.Claimed()); !errors.Is(err, want) {
+			t.Errorf("Gate: %v, want %v", err, want)
 		}
 		// One that was traced meanwhile runs for an instant, into its stop.
 		eventually(t, "it is stopped again", func() bool { return state() == 'T' })
