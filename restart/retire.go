@@ -31,7 +31,7 @@ func (m *machine) hup() {
 func (m *machine) busy() string {
 	switch {
 	case m.current == nil:
-		return "generation 1 to be ready"
+		return "the first generation, or the one that takes over, to be ready"
 	case m.next != nil:
 		return "the restart that runs"
 	}
