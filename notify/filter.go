@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	seccomp "github.com/seccomp/libseccomp-golang"
@@ -41,7 +42,9 @@ func ParseLevel(s string) (Level, error) {
 // SIGHUP: a new action for it is not installed, and the call returns success.
 // Where the caller wants the old action as well, the supervisor is asked,
 // because only it can write one there.
-func BuildFilter(level Level) (Program, error) {
+//
+// Options change that.
+func BuildFilter(level Level, options ...FilterOption) (Program, error) {
 	if level != LevelConnections && level != LevelListeners {
 		return nil, fmt.Errorf("cannot build the filter: no level %q", level)
 	}
@@ -49,12 +52,24 @@ func BuildFilter(level Level) (Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
-	program, err := buildFilter(level, siblings[native])
+	rules := trackingRules(level)
+	if !slices.Contains(options, WithSIGHUP) {
+		rules = append(rules, deafnessRules()...)
+	}
+	program, err := buildFilter(rules, siblings[native])
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
 	return program, nil
 }
+
+// FilterOption changes what a filter asks about.
+type FilterOption uint8
+
+const (
+	// WithSIGHUP leaves the service its SIGHUP.
+	WithSIGHUP FilterOption = iota + 1
+)
 
 // siblings are the 32-bit ABIs that a machine's kernel may run programs of.
 var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
@@ -73,7 +88,7 @@ var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
 var pinAPI = sync.OnceValue(func() error { return seccomp.SetAPI(6) })
 
 // buildFilter covers the native ABI and others.
-func buildFilter(level Level, others []seccomp.ScmpArch) (Program, error) {
+func buildFilter(rules []rule, others []seccomp.ScmpArch) (Program, error) {
 	if err := pinAPI(); err != nil {
 		return nil, err
 	}
@@ -92,7 +107,7 @@ func buildFilter(level Level, others []seccomp.ScmpArch) (Program, error) {
 		}
 	}
 	// After the last AddArch: rules go to the ABIs that are there.
-	for _, r := range append(trackingRules(level), deafnessRules()...) {
+	for _, r := range rules {
 		if err := r.addTo(f); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.call, err)
 		}

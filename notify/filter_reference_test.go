@@ -147,7 +147,7 @@ func programs(t testing.TB) []built {
 			t.Fatal(err)
 		}
 		all = append(all, built{string(level) + " here", level, here, p, newMachine(t, p)})
-		p, err = buildFilter(level, others)
+		p, err = buildFilter(append(trackingRules(level), deafnessRules()...), others)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,7 +50,7 @@ func launch(control int, command []string) *LaunchError {
 	if errno != 0 {
 		return fail(opFind, errno)
 	}
-	if errno := cleanSlate(); errno != 0 {
+	if errno := cleanSlate(in.Hangup); errno != 0 {
 		return fail(opPrepare, errno)
 	}
 	listener, errno := installFilter(program)
@@ -68,7 +68,9 @@ func launch(control int, command []string) *LaunchError {
 // SIG_IGN survives execve), and no signal blocked. Handlers of the Go runtime
 // would be reset by execve anyway; dispositions ignored by whoever started
 // huptime (nohup, a shell's background job) or by huptime itself would not.
-func cleanSlate() unix.Errno {
+//
+// hangup leaves SIGHUP its default too: then the service is not deaf.
+func cleanSlate(hangup bool) unix.Errno {
 	const lastSignal = 64
 	for sig := unix.Signal(1); sig <= lastSignal; sig++ {
 		switch sig {
@@ -88,6 +90,9 @@ func cleanSlate() unix.Errno {
 	}
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
 		return err.(unix.Errno)
+	}
+	if hangup {
+		return setDisposition(unix.SIGHUP, sigDefault)
 	}
 	return 0
 }

@@ -19,6 +19,8 @@ import (
 // instructions is all that a launcher needs and can't see for itself.
 type instructions struct {
 	Program []byte
+	// Hangup leaves SIGHUP its default action; otherwise it is ignored.
+	Hangup bool `json:",omitempty"`
 }
 
 // message is what a launcher reports.

@@ -19,6 +19,8 @@ type Launch struct {
 	// Inherited are the descriptors above 2 that whoever started huptime meant
 	// for the service; they keep their numbers.
 	Inherited []int
+	// Hangup lets the service have SIGHUP: its default action is set, not SIG_IGN. It goes with [WithSIGHUP].
+	Hangup bool
 }
 
 // Launcher is a process that was started to become a service.
@@ -28,7 +30,7 @@ type Launcher struct {
 	PID int
 
 	control int // the supervisor's end; owned, closed by Handshake
-	program []byte
+	orders  instructions
 	command string
 }
 
@@ -53,7 +55,7 @@ func Start(l Launch) (*Launcher, error) {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start a launcher: %w", err)
 	}
-	return &Launcher{PID: pid, control: pair[0], program: program, command: l.Command[0]}, nil
+	return &Launcher{PID: pid, control: pair[0], orders: instructions{Program: program, Hangup: l.Hangup}, command: l.Command[0]}, nil
 }
 
 // StartIdle starts a launcher that waits for instructions which never come: a child to try things on. The
@@ -132,7 +134,7 @@ func descriptorTable(inherited []int, control int) (files []uintptr, at int) {
 // and the listener may have been handed over even so.
 func (l *Launcher) Handshake(serve func(*Listener)) error {
 	defer unix.Close(l.control)
-	if err := sendMessage(l.control, instructions{Program: l.program}); err != nil {
+	if err := sendMessage(l.control, l.orders); err != nil {
 		return l.died(err)
 	}
 	for {

@@ -38,6 +38,7 @@ type fake struct {
 	ready     chan error
 	gated     chan error
 	drained   chan error
+	finished  chan struct{}
 	ended     chan struct{}
 	did       []string
 	collected error
@@ -68,7 +69,7 @@ func (f *fake) Collect() (*sockets.Preserved, error) {
 	return &sockets.Preserved{}, nil
 }
 
-func (f *fake) Gate(ctx context.Context, _ *sockets.Preserved) (int, error) {
+func (f *fake) Gate(ctx context.Context, _ func() []*sockets.Socket) (int, error) {
 	f.w.m.call(func() { f.note("gate") })
 	select {
 	case err := <-f.gated:
@@ -88,6 +89,21 @@ func (f *fake) AwaitDrained(ctx context.Context, stop func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (f *fake) AwaitFinished(ctx context.Context) {
+	select {
+	case <-f.finished:
+	case <-ctx.Done():
+	}
+}
+
+func (f *fake) Kept() *sockets.Preserved {
+	if w := f.w; !w.m.cfg.Revive.ever() {
+		return nil
+	}
+	f.note("keep")
+	return &sockets.Preserved{}
 }
 
 func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signalName(sig)); return nil }
@@ -113,7 +129,7 @@ func run(t *testing.T, drive func(w *world)) {
 					}
 				}
 				f := &fake{w: w, number: number, ready: make(chan error, 1), gated: make(chan error, 1),
-					drained: make(chan error, 1), ended: make(chan struct{})}
+					drained: make(chan error, 1), finished: make(chan struct{}, 1), ended: make(chan struct{})}
 				w.fakes = append(w.fakes, f)
 				return f, nil
 			},

@@ -22,7 +22,8 @@ type live struct {
 	tracker  *sockets.Tracker
 	census   *census
 	knocks   *sockets.Knocks
-	from     *sockets.Preserved
+	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
+	keep     bool                     // keep its listening sockets for its sudden end
 	trace    notify.Trace
 	log      *slog.Logger
 
@@ -48,6 +49,9 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 	})
 	if err == nil {
 		running()
+		if p.keep {
+			go p.tracker.Keep(p.ended)
+		}
 	}
 	close(p.shaken)
 	if err != nil {
@@ -82,10 +86,10 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 }
 
 // Gate implements process.
-func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error) {
-	p.from = claimed
+func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
+	p.gated = which
 	p.census.resolve(p.knocks.Generation)
-	if err := p.tracker.Gate(ctx, claimed.Claimed()); err != nil {
+	if err := p.tracker.Gate(ctx, which()); err != nil {
 		return 0, err
 	}
 	return p.tracker.Outstanding(p.newer)
@@ -93,8 +97,14 @@ func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error
 
 // AwaitDrained implements process. It follows Gate.
 func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
-	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, stop)
+	return p.tracker.AwaitDrained(ctx, p.gated, p.newer, stop)
 }
+
+// AwaitFinished implements process. It follows Gate.
+func (p *live) AwaitFinished(ctx context.Context) { p.tracker.AwaitFinished(ctx, p.newer) }
+
+// Kept implements process.
+func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
 
 // newer lists the processes of later generations.
 func (p *live) newer() []int { return p.census.after(p.number) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"huptime/sockets"
 )
@@ -19,6 +20,13 @@ func (m *machine) hup() {
 		m.log.Info("SIGHUP ignored: huptime is ending")
 		return
 	}
+	if m.cfg.PassHangup && m.current != nil {
+		m.signal(m.current, syscall.SIGHUP)
+	}
+	if m.gap != nil {
+		m.hupInGap()
+		return
+	}
 	m.pending = true
 	if why := m.busy(); why != "" {
 		m.log.Info("restart wanted; it waits", "for", why)
@@ -30,6 +38,8 @@ func (m *machine) hup() {
 // busy says what a restart must wait for, or nothing.
 func (m *machine) busy() string {
 	switch {
+	case m.gap != nil:
+		return "the restart that runs"
 	case m.current == nil:
 		return "the first generation, or the one that takes over, to be ready"
 	case m.next != nil:
@@ -53,20 +63,25 @@ func (m *machine) nextRestart() {
 	}
 	m.pending = false
 	m.log.Info("restart begun", "generation", m.highest+1)
+	m.begun = time.Now()
 	from, err := m.current.process.Collect()
 	if err != nil {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
 		return
 	}
+	if m.cfg.Mode == Exec {
+		m.execRestart(from)
+		return
+	}
 	m.launch(from)
 }
 
-// retire gates the old generation: the new one is ready.
-func (m *machine) retire(old, by *generation) {
+// retire gates the old generation on the sockets that which lists. by is the new one, which is ready, or nil in exec mode,
+// where it is yet to come.
+func (m *machine) retire(old, by *generation, which func() []*sockets.Socket) {
 	old.state = gating
-	old.successor = by
 	go func() {
-		connections, err := old.process.Gate(old.ctx, by.from)
+		connections, err := old.process.Gate(old.ctx, which)
 		m.post(func() { m.gated(old, by, connections, err) })
 	}()
 }
@@ -77,21 +92,29 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 		// It may accept a connection yet, which the drain then waits for.
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
-	if by.from != nil {
+	if by != nil && by.from != nil {
 		by.from.ReleaseClaimed()
 	}
 	if old.state == gating {
 		m.log.Info("generation gated", "generation", old.number, "connections", connections)
 		if opaque {
-			// It goes on accepting, so there is nothing to wait for.
+			// It goes on accepting until it has its stop signal; what it has accepted it may finish.
 			m.stopGeneration(old, "can't be gated")
+			go func() {
+				ctx, cancel := context.WithTimeout(old.ctx, m.cfg.DrainTimeout)
+				defer cancel()
+				old.process.AwaitFinished(ctx)
+				m.post(func() { m.killLater(old) })
+			}()
 		} else {
 			old.state = draining
 			m.drain(old)
 		}
 	}
-	m.log.Info("restart finished", "generation", by.number, "took", since(by.began))
-	m.nextRestart()
+	if by != nil {
+		m.restarted(by)
+		m.nextRestart()
+	}
 }
 
 // drain waits for the last connection of a gated generation.
@@ -111,7 +134,7 @@ func (m *machine) drained(g *generation) {
 		return
 	}
 	m.log.Info("generation drained", "generation", g.number)
-	m.stopGeneration(g, "drained")
+	m.endGeneration(g, "drained")
 }
 
 func (m *machine) notDrained(g *generation, err error) {
@@ -119,18 +142,30 @@ func (m *machine) notDrained(g *generation, err error) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		m.stopGeneration(g, "drain timeout")
+		m.endGeneration(g, "drain timeout")
 		return
 	}
 	m.log.Warn("cannot tell when the old generation is drained", "generation", g.number, "error", err.Error())
-	m.stopGeneration(g, "drain unknown")
+	m.endGeneration(g, "drain unknown")
 }
 
-// stopGeneration sends the stop signal, and SIGKILL later.
+// endGeneration sends the stop signal, and SIGKILL later.
+func (m *machine) endGeneration(g *generation, why string) {
+	m.stopGeneration(g, why)
+	m.killLater(g)
+}
+
 func (m *machine) stopGeneration(g *generation, why string) {
 	g.state = stopping
 	m.log.Info("stop signal sent", "generation", g.number, "signal", signalName(m.cfg.StopSignal), "why", why)
 	m.signal(g, m.cfg.StopSignal)
+}
+
+// killLater kills a generation that does not end after its stop signal.
+func (m *machine) killLater(g *generation) {
+	if m.cfg.Wait || g.state != stopping {
+		return
+	}
 	timer := m.after(m.cfg.KillAfter, func() {
 		if g.state == stopping && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())
@@ -158,32 +193,47 @@ func (m *machine) end(sig sigNumber) {
 	}
 	m.ending = true
 	m.pending = false
+	if m.gap != nil && m.current == nil && m.next == nil {
+		m.closeGap(exitSignalBase + int(sig))
+		return
+	}
 	m.endOthers()
-	m.forward(sig)
+	if g := m.addressee(); g != nil && (g.state == serving || g.state == starting) {
+		m.signal(g, sig)
+	}
 }
 
-// endOthers ends every generation but the current one, and the first while it starts.
+// endOthers ends every generation but the one that signals go to. In exec mode that one may be on its way out already.
 func (m *machine) endOthers() {
 	for _, g := range append([]*generation(nil), m.living...) {
 		switch {
-		case g == m.current || g.number == 1 && g.state == starting:
+		case g == m.addressee() && (g.state == serving || g.state == starting):
 		case g.state == starting:
 			if g.failure == nil {
 				m.giveUp(g, errEnding)
 			}
 		case g.state == gating || g.state == draining:
-			m.stopGeneration(g, "huptime is ending")
+			m.endGeneration(g, "huptime is ending")
 		}
 	}
 }
 
 // forward hands a signal on to the current leader.
 func (m *machine) forward(sig sigNumber) {
-	g := m.current
-	if g == nil && len(m.living) > 0 && m.living[0].number == 1 && m.living[0].state == starting {
-		g = m.living[0]
-	}
-	if g != nil {
+	if g := m.addressee(); g != nil {
 		m.signal(g, sig)
 	}
+}
+
+// addressee is the generation that signals are forwarded to: the current one, or while there is none the one that starts.
+func (m *machine) addressee() *generation {
+	if m.current != nil {
+		return m.current
+	}
+	for _, g := range m.living {
+		if g.state == starting && g.failure == nil {
+			return g
+		}
+	}
+	return nil
 }

@@ -49,7 +49,11 @@ func Run(cfg Config) (int, error) {
 	if cfg.Level == notify.LevelAuto {
 		cfg.Level = chooseLevel(cfg.Log)
 	}
-	program, err := notify.BuildFilter(cfg.Level)
+	var options []notify.FilterOption
+	if cfg.PassHangup {
+		options = append(options, notify.WithSIGHUP)
+	}
+	program, err := notify.BuildFilter(cfg.Level, options...)
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -74,7 +78,7 @@ type supervisor struct {
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited})
+	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited, Hangup: s.cfg.PassHangup})
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +97,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		pidfd:    pidfd,
 		census:   s.census,
 		knocks:   s.knocks,
+		keep:     s.cfg.Revive.ever(),
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),

@@ -39,5 +39,6 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	t.listened = time.Now()
 	t.mu.Unlock()
 	ping(t.changed)
+	ping(t.toKeep)
 	return notify.Continue()
 }

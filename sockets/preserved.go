@@ -1,6 +1,11 @@
 package sockets
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -93,6 +98,47 @@ func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
 		}
 	}
 	return nil
+}
+
+// Unclaim takes all claims back: the generation that made them has failed, and another will start.
+func (p *Preserved) Unclaim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		s.claimed = false
+	}
+}
+
+// Adopt takes over the sockets of other that it does not have yet. It owns them from now on; what
+// it has already is closed in other, which is of no use afterwards.
+func (p *Preserved) Adopt(other *Preserved) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range other.Sockets() {
+		if slices.ContainsFunc(p.sockets, func(own *Socket) bool { return own.Inode == s.Inode }) {
+			unix.Close(s.fd)
+			continue
+		}
+		p.sockets = append(p.sockets, s)
+	}
+}
+
+// Deepen lets as many clients wait in the accept queues as the system allows
+// (net.core.somaxconn, which cuts the number, see listen(2)), because for a time nobody accepts. The
+// next generation's own listen sets the depth that the service wants.
+func (p *Preserved) Deepen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var failed error
+	for _, s := range p.sockets {
+		if s.fd < 0 {
+			continue
+		}
+		if err := unix.Listen(s.fd, math.MaxInt32); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.Key, os.NewSyscallError("listen", err)))
+		}
+	}
+	return failed
 }
 
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new

@@ -28,6 +28,12 @@ type Tracker struct {
 	changed chan struct{}
 	// closed gets a value when a gated generation has closed a descriptor.
 	closed chan struct{}
+	// toKeep gets a value when a socket was listened on.
+	toKeep chan struct{}
+
+	keeping sync.Mutex
+	kept    map[uint64]*kept // by inode; see Keep
+	taken   bool             // the kept ones were handed over
 
 	mu        sync.Mutex
 	listening map[uint64]int // inode → how many came before it
@@ -61,6 +67,8 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		preserved:  preserved,
 		changed:    make(chan struct{}, 1),
 		closed:     make(chan struct{}, 1),
+		toKeep:     make(chan struct{}, 1),
+		kept:       make(map[uint64]*kept),
 		listening:  make(map[uint64]int),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
