@@ -43,8 +43,18 @@ func launch(control int, command []string) *LaunchError {
 		return fail(opPrepare, unix.EPIPE)
 	}
 	var program Program
-	if err := program.UnmarshalBinary(in.Program); err != nil {
-		return fail(opPrepare, unix.EINVAL)
+	if !in.Unfiltered {
+		if err := program.UnmarshalBinary(in.Program); err != nil {
+			return fail(opPrepare, unix.EINVAL)
+		}
+	}
+	if len(in.Dir) > 0 {
+		// Before the look-up, for which "./service" and "." in PATH are meant in the new directory.
+		if err := unix.Chdir(string(in.Dir)); err != nil {
+			failure := fail(opEnter, err.(unix.Errno))
+			failure.Dir = string(in.Dir)
+			return failure
+		}
 	}
 	path, errno := lookup(command[0])
 	if errno != 0 {
@@ -52,6 +62,9 @@ func launch(control int, command []string) *LaunchError {
 	}
 	if errno := cleanSlate(in.Hangup); errno != 0 {
 		return fail(opPrepare, errno)
+	}
+	if in.Unfiltered {
+		return fail(opExecute, execute(path, command))
 	}
 	listener, errno := installFilter(program)
 	if errno != 0 {
