@@ -3,6 +3,7 @@ package notify
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +73,9 @@ func launch(control int, command []string) *LaunchError {
 	}
 	if err := sendMessage(control, message{}, listener); err != nil {
 		return fail(opReport, unix.EPIPE)
+	}
+	if len(in.Through) > 0 {
+		return fail(opExecute, execute("/proc/self/exe", slices.Concat(in.Through, []string{path}, command)))
 	}
 	return fail(opExecute, execute(path, command))
 }

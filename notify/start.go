@@ -28,6 +28,9 @@ type Launch struct {
 	// Inherited are the descriptors above 2 that whoever started huptime meant
 	// for the service; they keep their numbers.
 	Inherited []int
+	// Through, if not empty, is the argument list of this very binary that becomes the leader in the service's stead and runs
+	// it; the path of the command and the command are appended to it.
+	Through []string
 	// Hangup lets the service have SIGHUP: its default action is set, not SIG_IGN. It goes with [WithSIGHUP].
 	Hangup bool
 }
@@ -48,7 +51,7 @@ type Launcher struct {
 // long as the supervisor: the kernel sends the leader its parent-death signal
 // when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
 func Start(l Launch) (*Launcher, error) {
-	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup}
+	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through}
 	if !l.Unfiltered {
 		var err error
 		if orders.Program, err = l.Program.MarshalBinary(); err != nil {

@@ -72,6 +72,12 @@ type Config struct {
 	StartRetries int
 	// Revive says which ends of the service are followed by a new start.
 	Revive Revive
+	// Copies is how many copies of the service each generation has; 0 and 1 are one.
+	Copies int
+	// OwnSockets gives each copy sockets of its own, in SO_REUSEPORT groups; otherwise the copies share theirs.
+	OwnSockets bool
+	// JSON says that Log writes JSON: a pool's master, which is a process of its own, then does too.
+	JSON bool
 	// PassHangup lets the service have SIGHUP: it may handle it, and the current leader gets
 	// each one that restarts.
 	PassHangup bool

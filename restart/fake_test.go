@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"huptime/internal/signals"
 	"huptime/sockets"
 )
 
@@ -106,7 +107,9 @@ func (f *fake) Kept() *sockets.Preserved {
 	return &sockets.Preserved{}
 }
 
-func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signalName(sig)); return nil }
+func (f *fake) Promoted() {}
+
+func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signals.Name(sig)); return nil }
 func (f *fake) Kill()                           { f.note("kill") }
 func (f *fake) Close()                          { f.note("close") }
 

@@ -75,6 +75,8 @@ type process interface {
 	AwaitReady(ctx context.Context, running func()) error
 	// Ended is closed when every process of the generation is gone.
 	Ended() <-chan struct{}
+	// Promoted tells the generation that it is the current one.
+	Promoted()
 	// Collect duplicates the listening sockets. The caller owns what it returns.
 	Collect() (*sockets.Preserved, error)
 	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is

@@ -24,6 +24,7 @@ type live struct {
 	knocks   *sockets.Knocks
 	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
 	keep     bool                     // keep its listening sockets for its sudden end
+	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	trace    notify.Trace
 	log      *slog.Logger
 
@@ -77,6 +78,13 @@ func (p *live) serve(l *notify.Listener) {
 	}
 	<-p.shaken // so that nobody hears of the end before the beginning
 	p.end()
+}
+
+// Promoted implements process.
+func (p *live) Promoted() {
+	if p.ready >= 0 {
+		unix.Write(p.ready, []byte{1})
+	}
 }
 
 // Collect implements process.
@@ -149,4 +157,7 @@ func (p *live) Close() {
 	p.census.ended(p.number)
 	p.tracker.Close()
 	unix.Close(p.pidfd)
+	if p.ready >= 0 {
+		unix.Close(p.ready)
+	}
 }

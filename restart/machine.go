@@ -183,6 +183,7 @@ func (m *machine) promote(g *generation) {
 	g.promoted = time.Now()
 	m.current, m.next, m.gap = g, nil, nil
 	m.host.promoted(g.process.Leader())
+	g.process.Promoted()
 	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	if old != nil {
 		old.successor = g

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"huptime/internal/proc"
+	"huptime/internal/signals"
 	"huptime/sockets"
 )
 
@@ -157,7 +159,7 @@ func (m *machine) endGeneration(g *generation, why string) {
 
 func (m *machine) stopGeneration(g *generation, why string) {
 	g.state = stopping
-	m.log.Info("stop signal sent", "generation", g.number, "signal", signalName(m.cfg.StopSignal), "why", why)
+	m.log.Info("stop signal sent", "generation", g.number, "signal", signals.Name(m.cfg.StopSignal), "why", why)
 	m.signal(g, m.cfg.StopSignal)
 }
 
@@ -177,7 +179,7 @@ func (m *machine) killLater(g *generation) {
 
 func (m *machine) signal(g *generation, sig sigNumber) {
 	if err := g.process.Signal(sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-		m.log.Warn("cannot send a signal", "generation", g.number, "signal", signalName(sig), "error", err.Error())
+		m.log.Warn("cannot send a signal", "generation", g.number, "signal", signals.Name(sig), "error", err.Error())
 	}
 }
 
@@ -185,7 +187,7 @@ func (m *machine) signal(g *generation, sig sigNumber) {
 func (m *machine) end(sig sigNumber) {
 	m.ends++
 	if m.ends > 1 {
-		m.log.Warn("everything is killed", "signal", signalName(sig))
+		m.log.Warn("everything is killed", "signal", signals.Name(sig))
 		for _, g := range m.living {
 			m.kill(g)
 		}
@@ -194,7 +196,7 @@ func (m *machine) end(sig sigNumber) {
 	m.ending = true
 	m.pending = false
 	if m.gap != nil && m.current == nil && m.next == nil {
-		m.closeGap(exitSignalBase + int(sig))
+		m.closeGap(proc.SignalBase + int(sig))
 		return
 	}
 	m.endOthers()

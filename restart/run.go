@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/pool"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/internal/terminal"
@@ -78,8 +81,17 @@ type supervisor struct {
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited, Hangup: s.cfg.PassHangup})
+	launch := notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited, Hangup: s.cfg.PassHangup}
+	ready, err := s.throughPool(&launch)
 	if err != nil {
+		return nil, err
+	}
+	launcher, err := notify.Start(launch)
+	if ready.read >= 0 {
+		unix.Close(ready.read)
+	}
+	if err != nil {
+		unix.Close(ready.write)
 		return nil, err
 	}
 	s.census.began(number, launcher.PID)
@@ -97,12 +109,16 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		pidfd:    pidfd,
 		census:   s.census,
 		knocks:   s.knocks,
-		keep:     s.cfg.Revive.ever(),
+		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
+		ready:    ready.write,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
+	if s.cfg.Copies > 1 {
+		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
+	}
 	if s.cfg.Trace {
 		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {
 			s.cfg.Log.Debug("notified", "generation", number, "call", r.Call.String(), "thread", r.TID,
@@ -112,12 +128,31 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	return p, nil
 }
 
+// pipe is a pipe's two ends, -1 where there is none.
+type pipe struct{ read, write int }
+
+// throughPool makes the launch one of a pool's master, if there are to be several copies. The read end of the pipe is
+// inherited, the other is the caller's.
+func (s *supervisor) throughPool(l *notify.Launch) (pipe, error) {
+	if s.cfg.Copies <= 1 {
+		return pipe{-1, -1}, nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return pipe{-1, -1}, os.NewSyscallError("pipe2", err)
+	}
+	l.Inherited = append(slices.Clone(l.Inherited), p[0])
+	l.Through = pool.Order{Copies: s.cfg.Copies, Stop: s.cfg.StopSignal, Ready: p[0],
+		Always: s.cfg.Revive == ReviveAlways, Fail: s.cfg.Revive == ReviveOnFailure, JSON: s.cfg.JSON}.Args()
+	return pipe{p[0], p[1]}, nil
+}
+
 // promoted implements host: the supervisor bears the name of the current leader,
 // and the terminal is the current generation's.
 func (s *supervisor) promoted(leader int) {
 	s.terminal.Give(leader)
 	// By now a wrapper (sh -c "exec myservice") has become the service.
-	if name, err := proc.ReadComm(leader); err == nil {
+	if name, err := proc.ReadComm(leader); err == nil && s.cfg.Copies <= 1 {
 		s.takeName(name)
 	}
 }

@@ -108,7 +108,7 @@ func (t *Tracker) lookAfter(own uint64, final bool) {
 			t.forget(inode) // its listen has failed, or it was closed at once
 		case k != nil && len(opaque) == 0 && final:
 			// A process that is being killed has closed its descriptors a moment before it is gone: hence twice.
-			if k.misses++; k.misses > 1 {
+			if k.misses++; k.misses > t.patience(k) {
 				unix.Close(k.socket.fd)
 				delete(t.kept, inode)
 				t.forget(inode)
@@ -116,6 +116,19 @@ func (t *Tracker) lookAfter(own uint64, final bool) {
 			}
 		}
 	}
+}
+
+// patience is how many looks may miss a socket before it is let go. Where each copy of the service has
+// sockets of its own, those of one that has died wait for it to be started again.
+func (t *Tracker) patience(k *kept) int {
+	const once, whileItIsRevived = 1, int(10 * time.Second / longestKeepInterval)
+	if t.sharing == nil || !t.sharing.own {
+		return once
+	}
+	if st, err := proc.ReadStat(k.holder.PID); err == nil && st.State != 'Z' {
+		return once
+	}
+	return whileItIsRevived
 }
 
 func stillHolds(h proc.Holder, inode uint64) bool {

@@ -31,6 +31,8 @@ type Tracker struct {
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
 
+	sharing *sharing // nil where there is one copy of the service
+
 	keeping sync.Mutex
 	kept    map[uint64]*kept // by inode; see Keep
 	taken   bool             // the kept ones were handed over
@@ -43,6 +45,7 @@ type Tracker struct {
 	gate      *gate              // nil until the generation is gated
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
+	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -69,6 +72,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		closed:     make(chan struct{}, 1),
 		toKeep:     make(chan struct{}, 1),
 		kept:       make(map[uint64]*kept),
+		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),

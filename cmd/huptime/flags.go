@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"huptime/internal/signals"
 	"huptime/notify"
 	"huptime/restart"
 )
@@ -28,6 +29,9 @@ type options struct {
 	stop      string
 }
 
+// maxCopies keeps a slip of the finger (--multi=80000) from taking the machine down.
+const maxCopies = 1024
+
 func flags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("huptime", pflag.ContinueOnError)
 	// The first word that is no flag is the command: what follows is the command's own.
@@ -41,6 +45,8 @@ func flags(o *options) *pflag.FlagSet {
 	f.IntVar(&o.config.StartRetries, "start-retries", 10, "how often a failed start is tried again while no generation serves (--exec)")
 	f.StringVar(&o.revive, "revive", string(restart.ReviveNever), "start the service again when it ends by itself: always, on-failure or never")
 	f.Lookup("revive").NoOptDefVal = string(restart.ReviveAlways)
+	f.IntVar(&o.config.Copies, "multi", 1, "run so many copies of the service in each generation; they share its sockets")
+	f.BoolVar(&o.config.OwnSockets, "multi-reuseport", false, "with --multi: each copy gets sockets of its own, in SO_REUSEPORT groups")
 	f.StringVar(&o.hup, "hup", "restart", "what SIGHUP does: restart, or pass (restart, and the service gets it too)")
 	f.IntVar(&o.config.MaxGenerations, "max-generations", 3, "how many generations may live at once; a restart beyond it waits for one to end")
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
@@ -119,6 +125,13 @@ func (o *options) check() error {
 	if o.config.MaxGenerations < 2 {
 		return fmt.Errorf("--max-generations=%d: a restart needs room for two; write 2 or more, or use --exec", o.config.MaxGenerations)
 	}
+	if o.config.Copies < 1 || o.config.Copies > maxCopies {
+		return fmt.Errorf("--multi=%d: write a number of copies from 1 to %d", o.config.Copies, maxCopies)
+	}
+	if o.config.OwnSockets && o.config.Copies == 1 {
+		return errors.New("--multi-reuseport is for several copies: add --multi=N, or leave it out")
+	}
+	o.config.JSON = o.logFormat == "json"
 	switch o.hup {
 	case "restart":
 	case "pass":
@@ -136,7 +149,7 @@ func (o *options) check() error {
 	if o.config.Revive, err = restart.ParseRevive(o.revive); err != nil {
 		return fmt.Errorf("--revive=%s: %w", o.revive, err)
 	}
-	if o.config.StopSignal, err = restart.ParseSignal(o.stop); err != nil {
+	if o.config.StopSignal, err = signals.Parse(o.stop); err != nil {
 		return fmt.Errorf("--stop-signal=%s: %w", o.stop, err)
 	}
 	if len(o.config.Command) == 0 || o.config.Command[0] == "" {
