@@ -102,6 +102,18 @@ func (c *census) ended(generation int) {
 	}
 }
 
+// was tells the generation of a process that has just been reaped; 0 where it was never seen.
+func (c *census) was(pid int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, g := range c.known {
+		if id.pid == pid {
+			return g
+		}
+	}
+	return 0
+}
+
 // members lists the living processes of a generation, the leader first where it lives.
 func (c *census) members(generation int) []int {
 	c.mu.Lock()

@@ -48,8 +48,9 @@ type host struct {
 
 // reaped is an ended child of the supervisor's.
 type reaped struct {
-	pid    int
-	status Status
+	pid        int
+	status     Status
+	generation int // whose it was, if that is known of one that the supervisor did not start itself
 }
 
 func newMachine(cfg Config, h host) *machine {

@@ -165,11 +165,11 @@ func (m *machine) stopGeneration(g *generation, why string) {
 
 // killLater kills a generation that does not end after its stop signal.
 func (m *machine) killLater(g *generation) {
-	if m.cfg.Wait || g.state != stopping {
+	if m.cfg.Wait {
 		return
 	}
 	timer := m.after(m.cfg.KillAfter, func() {
-		if g.state == stopping && !g.killed {
+		if g.state != over && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())
 			m.kill(g)
 		}

@@ -64,7 +64,7 @@ func Run(cfg Config) (int, error) {
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: reap, promoted: s.promoted}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -167,7 +167,7 @@ func (s *supervisor) takeName(name string) {
 // reap collects every child that has ended. It is the only place that waits
 // for children: a second one would steal statuses from it. It declines while a
 // process is frozen, because it would steal that one's stops.
-func reap() (list []reaped, ok bool) {
+func (s *supervisor) reap() (list []reaped, ok bool) {
 	ok = remote.TryReap(func() {
 		for {
 			var status unix.WaitStatus
@@ -178,7 +178,7 @@ func reap() (list []reaped, ok bool) {
 			case err != nil || pid <= 0:
 				return
 			}
-			list = append(list, reaped{pid: pid, status: Status(status)})
+			list = append(list, reaped{pid: pid, status: Status(status), generation: s.census.was(pid)})
 		}
 	})
 	return list, ok
