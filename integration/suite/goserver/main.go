@@ -23,6 +23,7 @@ func main() {
 	version := flag.String("version", "", "file that holds the version, read at start")
 	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, never, delay=D, also=ADDR")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
+	reportHUP := flag.Bool("report-hup", false, "say so at SIGHUP, and live on")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	lock := flag.String("lock", "", "file to lock: the service must not run twice; 4 is the exit status if it does")
 	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
@@ -32,6 +33,15 @@ func main() {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGHUP)
 		go func() { <-c; fmt.Println("heard SIGHUP"); os.Exit(9) }()
+	}
+	if *reportHUP {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGHUP)
+		go func() {
+			for range c {
+				fmt.Fprintln(os.Stderr, "heard SIGHUP")
+			}
+		}()
 	}
 	if *ignore {
 		signal.Ignore(syscall.SIGTERM)
