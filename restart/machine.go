@@ -21,16 +21,17 @@ type machine struct {
 	ctx    context.Context // ends with run
 	stop   context.CancelFunc
 
-	living  []*generation // oldest first
-	current *generation   // the one that serves; nil while the first starts, or after it has ended
-	next    *generation   // the one that starts to replace it
-	highest int           // number of the newest
-	pending bool          // one more restart is wanted
-	ending  bool          // no restart any more; exit when nobody lives
-	ends    int           // how many TERM and INT came
-	reaping bool          // one more look for ended children is due
-	exit    int
-	err     error // why generation 1 could not be started
+	living   []*generation // oldest first
+	current  *generation   // the one that serves; nil while the first starts, or after it has ended
+	next     *generation   // the one that starts to replace it
+	highest  int           // number of the newest
+	pending  bool          // one more restart is wanted
+	ending   bool          // no restart any more; exit when nobody lives
+	ends     int           // how many TERM and INT came
+	checking *checking     // the check that a restart waits for, or nil
+	reaping  bool          // one more look for ended children is due
+	exit     int
+	err      error // why generation 1 could not be started
 }
 
 // host is what the machine needs of the world. Tests put in their own.
@@ -41,6 +42,9 @@ type host struct {
 	reap func() (list []reaped, ok bool)
 	// promoted is told the leader of the generation that has become the current one.
 	promoted func(leader int)
+	// check runs the check. done is called once, later and on another goroutine. cancel kills it, with the reason; it
+	// may be called at any time, on the machine's goroutine.
+	check func(done func(output string, err error)) (cancel func(why error))
 }
 
 // reaped is an ended child of the supervisor's.

@@ -32,7 +32,7 @@ func (m *machine) busy() string {
 	switch {
 	case m.current == nil:
 		return "generation 1 to be ready"
-	case m.next != nil:
+	case m.next != nil, m.checking != nil:
 		return "the restart that runs"
 	}
 	for _, g := range m.living {
@@ -53,6 +53,15 @@ func (m *machine) nextRestart() {
 	}
 	m.pending = false
 	m.log.Info("restart begun", "generation", m.highest+1)
+	if m.cfg.Check != "" {
+		m.startCheck()
+		return
+	}
+	m.replace()
+}
+
+// replace starts the generation that is to replace the current one.
+func (m *machine) replace() {
 	from, err := m.current.process.Collect()
 	if err != nil {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
@@ -164,6 +173,7 @@ func (m *machine) end(sig sigNumber) {
 
 // endOthers ends every generation but the current one, and the first while it starts.
 func (m *machine) endOthers() {
+	m.stopCheck()
 	for _, g := range append([]*generation(nil), m.living...) {
 		switch {
 		case g == m.current || g.number == 1 && g.state == starting:

@@ -54,10 +54,10 @@ func Run(cfg Config) (int, error) {
 		return ExitFailure, err
 	}
 	s := &supervisor{cfg: cfg, program: program, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: reap, promoted: s.promoted}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -68,13 +68,18 @@ type supervisor struct {
 	census    *census
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
+	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
 // launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited})
+	prepared, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := notify.Start(prepared)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +120,10 @@ func (s *supervisor) promoted(leader int) {
 	if name, err := proc.ReadComm(leader); err == nil {
 		s.takeName(name)
 	}
+	if ready := s.cfg.Ready; ready != nil {
+		s.cfg.Ready = nil
+		ready()
+	}
 }
 
 // takeName makes killall and pgrep find the supervisor by the service's name.
@@ -122,6 +131,17 @@ func (s *supervisor) takeName(name string) {
 	if err := proc.SetComm(name); err != nil {
 		s.cfg.Log.Debug("cannot take the service's name", "error", err.Error())
 	}
+}
+
+// reap implements host. It runs on the machine's goroutine, and tells those who watch a child.
+func (s *supervisor) reap() ([]reaped, bool) {
+	list, ok := reap()
+	for _, child := range list {
+		if f := s.watched[child.pid]; f != nil {
+			f(child.status)
+		}
+	}
+	return list, ok
 }
 
 // reap collects every child that has ended. It is the only place that waits
