@@ -31,6 +31,7 @@ type event struct {
 	Why        string
 	Signal     string
 	Track      string
+	Output     string
 }
 
 // supervisor is a running huptime.
