@@ -149,6 +149,8 @@ func (c *check) await() (string, error) {
 		return output, fmt.Errorf("the check %w", c.why)
 	case refused != nil && !errors.Is(refused, notify.ErrLauncherDied):
 		return output, fmt.Errorf("the check can't be run: %w", refused)
+	case unix.WaitStatus(status).Signaled():
+		return output, fmt.Errorf("the check was %s", status)
 	case status.Code() != 0:
 		return output, fmt.Errorf("the check %s", status)
 	}
