@@ -125,12 +125,13 @@ func TestCheckPasses(t *testing.T) {
 	})
 }
 
-// waitingCheck is a check that says that it runs and ends, with the status in the file, when there is a file.
+// waitingCheck is a check that says that it runs and ends, with the status in the file, when there is a file. It has
+// a child that only somebody else ends.
 func waitingCheck(t *testing.T) (flag, said, release string) {
 	t.Helper()
 	dir := t.TempDir()
 	said, release = filepath.Join(dir, "said"), filepath.Join(dir, "release")
-	return fmt.Sprintf(`--check=echo $$ >>%s; while [ ! -e %s ]; do sleep 0.01; done; exit $(cat %s)`, said, release, release), said, release
+	return fmt.Sprintf(`--check=sleep 1000 & echo $$ >>%s; while [ ! -e %s ]; do sleep 0.01; done; exit $(cat %s)`, said, release, release), said, release
 }
 
 // awaitLines waits until a file has n lines and returns them.
