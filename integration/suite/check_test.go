@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -220,4 +221,25 @@ func TestRestartAfterKilledCheck(t *testing.T) {
 	h.await("restart failed", 2)
 	write(t, release, "0")
 	restarts(t, h, s, 2)
+}
+
+// TestCheckWithoutShell: in an empty root a check is a program and its arguments.
+func TestCheckWithoutShell(t *testing.T) {
+	root := emptyRoot(t)
+	for check, want := range map[string]struct{ reason, output string }{
+		"/service  -nonsense": {"the check exited with status 2", "-nonsense"},
+		"/service || true":    {"there is no /bin/sh", ""},
+		"/does/not/exist":     {"the check can't be run: cannot run /does/not/exist: not found", ""},
+	} {
+		s := golang(t)
+		h := start(t, []string{"--check=" + check, "/service", "-addr", s.addr}, func(cmd *exec.Cmd) {
+			cmd.Path = "/huptime"
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+		})
+		h.await("generation ready", 1)
+		if e := failsToRestart(t, h, s, 2, want.reason); !strings.Contains(e.Output, want.output) {
+			t.Errorf("%s: the output is %q", check, e.Output)
+		}
+	}
 }
