@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"huptime/sockets"
@@ -122,12 +123,16 @@ func (m *machine) launch(from *sockets.Preserved) {
 	}
 	// These end with the generation: AwaitReady by ctx, or when its launcher or the processes are
 	// gone, the second by the hangup.
+	told := make(chan struct{}) // closed when the machine knows that it runs, or why not
+	tell := sync.OnceFunc(func() { close(told) })
 	go func() {
-		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }) })
+		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }); tell() })
 		m.post(func() { m.readiness(g, err) })
+		tell()
 	}()
 	go func() {
 		<-p.Ended()
+		<-told // or the end of a failed launch would be heard of before its reason
 		m.post(func() { m.gone(g) })
 	}()
 	timer := m.after(m.cfg.ReadyTimeout, func() { m.readyTimeout(g) })
