@@ -34,7 +34,7 @@ func (m *machine) reapAll() {
 					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
 					m.leaderEnded(g)
 				}
-			case child.generation == g.number && g.reaped:
+			case child.generation == g.number && g.reaped && !g.killed:
 				g.status = child.status // a daemon's leader ended long ago: what counts is who ends last
 			}
 		}

@@ -61,10 +61,10 @@ func Run(cfg Config) (int, error) {
 		return ExitFailure, err
 	}
 	s := &supervisor{cfg: cfg, program: program, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -75,13 +75,17 @@ type supervisor struct {
 	census    *census
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
+	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
 // launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launch := notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited, Hangup: s.cfg.PassHangup}
+	launch, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
 	ready, err := s.throughPool(&launch)
 	if err != nil {
 		return nil, err
@@ -155,6 +159,10 @@ func (s *supervisor) promoted(leader int) {
 	if name, err := proc.ReadComm(leader); err == nil && s.cfg.Copies <= 1 {
 		s.takeName(name)
 	}
+	if ready := s.cfg.Ready; ready != nil {
+		s.cfg.Ready = nil
+		ready()
+	}
 }
 
 // takeName makes killall and pgrep find the supervisor by the service's name.
@@ -164,10 +172,22 @@ func (s *supervisor) takeName(name string) {
 	}
 }
 
-// reap collects every child that has ended. It is the only place that waits
+// reap implements host. It runs on the machine's goroutine, and tells those who watch a child.
+func (s *supervisor) reap() ([]reaped, bool) {
+	list, ok := reapChildren()
+	for i, child := range list {
+		list[i].generation = s.census.was(child.pid)
+		if f := s.watched[child.pid]; f != nil {
+			f(child.status)
+		}
+	}
+	return list, ok
+}
+
+// reapChildren collects every child that has ended. It is the only place that waits
 // for children: a second one would steal statuses from it. It declines while a
 // process is frozen, because it would steal that one's stops.
-func (s *supervisor) reap() (list []reaped, ok bool) {
+func reapChildren() (list []reaped, ok bool) {
 	ok = remote.TryReap(func() {
 		for {
 			var status unix.WaitStatus
@@ -178,7 +198,7 @@ func (s *supervisor) reap() (list []reaped, ok bool) {
 			case err != nil || pid <= 0:
 				return
 			}
-			list = append(list, reaped{pid: pid, status: Status(status), generation: s.census.was(pid)})
+			list = append(list, reaped{pid: pid, status: Status(status)})
 		}
 	})
 	return list, ok
