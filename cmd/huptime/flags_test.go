@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"huptime/notify"
+	"huptime/restart"
 )
 
 // TestParse: each flag arrives where it belongs. A flag that has no line here fails the test.
@@ -21,24 +22,32 @@ func TestParse(t *testing.T) {
 		args  []string
 		taken func(o options) bool
 	}{
-		"seccomp":       {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
-		"fork":          {[]string{"--fork"}, func(o options) bool { return o.fork }},
-		"track":         {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
-		"drain-timeout": {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
-		"ready-timeout": {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
-		"stop-signal":   {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
-		"kill-after":    {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
-		"env-file":      {[]string{"--env-file", "a b"}, func(o options) bool { return o.config.EnvFile == "a b" }},
-		"chdir":         {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
-		"check":         {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
-		"unlink":        {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
-		"pid-file":      {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
-		"daemon":        {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
-		"debug":         {[]string{"--debug"}, func(o options) bool { return o.debug }},
-		"trace":         {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
-		"log-format":    {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
-		"version":       {[]string{"--version"}, func(o options) bool { return o.version }},
-		"help":          {[]string{"-h"}, func(o options) bool { return o.help }},
+		"seccomp":         {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
+		"fork":            {[]string{"--fork"}, func(o options) bool { return o.fork }},
+		"track":           {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
+		"drain-timeout":   {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
+		"ready-timeout":   {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
+		"stop-signal":     {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
+		"kill-after":      {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
+		"exec":            {[]string{"--exec"}, func(o options) bool { return o.config.Mode == restart.Exec }},
+		"start-retries":   {[]string{"--start-retries=0"}, func(o options) bool { return o.config.StartRetries == 0 }},
+		"revive":          {[]string{"--revive"}, func(o options) bool { return o.config.Revive == restart.ReviveAlways }},
+		"multi":           {[]string{"--multi=4"}, func(o options) bool { return o.config.Copies == 4 }},
+		"multi-reuseport": {[]string{"--multi=2", "--multi-reuseport"}, func(o options) bool { return o.config.OwnSockets }},
+		"hup":             {[]string{"--hup=pass"}, func(o options) bool { return o.config.PassHangup }},
+		"max-generations": {[]string{"--max-generations=2"}, func(o options) bool { return o.config.MaxGenerations == 2 }},
+		"wait":            {[]string{"--wait"}, func(o options) bool { return o.config.Wait }},
+		"env-file":        {[]string{"--env-file", "a b"}, func(o options) bool { return o.config.EnvFile == "a b" }},
+		"chdir":           {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
+		"check":           {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
+		"unlink":          {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
+		"pid-file":        {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
+		"daemon":          {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
+		"debug":           {[]string{"--debug"}, func(o options) bool { return o.debug }},
+		"trace":           {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
+		"log-format":      {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
+		"version":         {[]string{"--version"}, func(o options) bool { return o.version }},
+		"help":            {[]string{"-h"}, func(o options) bool { return o.help }},
 	} {
 		o, err := parse(append(slices.Clone(test.args), "service", "--debug", "-x"))
 		if err != nil || !test.taken(o) {
@@ -65,7 +74,8 @@ func TestDefaults(t *testing.T) {
 	}
 	c := o.config
 	if c.Level != notify.LevelAuto || c.DrainTimeout != 10*time.Minute || c.ReadyTimeout != time.Minute || c.KillAfter != 10*time.Second ||
-		c.StopSignal != syscall.SIGTERM || c.MaxGenerations != 3 || c.EnvFile != "" || c.Dir != "" || c.Check != "" || c.Unlink != nil ||
+		c.StopSignal != syscall.SIGTERM || c.MaxGenerations != 3 || c.Mode != restart.Fork || c.StartRetries != 10 ||
+		c.Revive != restart.ReviveNever || c.Copies != 1 || c.OwnSockets || c.PassHangup || c.Wait || c.EnvFile != "" || c.Dir != "" || c.Check != "" || c.Unlink != nil ||
 		c.Trace || o.debug || o.daemon || o.pidFile != "" || o.logFormat != "text" {
 		t.Errorf("%+v", o)
 	}
@@ -85,7 +95,15 @@ func TestBadValues(t *testing.T) {
 		{[]string{"--chdir"}, []string{"--chdir", "needs an argument"}},
 		{[]string{"--seccomp=no", "x"}, []string{"--seccomp", "--help"}},
 		{[]string{"--seccomp=false", "x"}, []string{"--seccomp", "leave the flag out"}},
-		{[]string{"--fork=false", "x"}, []string{"--fork", "leave the flag out"}},
+		{[]string{"--fork", "--exec", "x"}, []string{"--fork", "--exec", "leave one out"}},
+		{[]string{"--wait", "--kill-after=1s", "x"}, []string{"--wait", "--kill-after", "leave one out"}},
+		{[]string{"--start-retries=-1", "x"}, []string{"--start-retries", "0 or more"}},
+		{[]string{"--revive=sometimes", "x"}, []string{"--revive", "on-failure"}},
+		{[]string{"--multi=0", "x"}, []string{"--multi", "from 1"}},
+		{[]string{"--multi=80000", "x"}, []string{"--multi", "to 1024"}},
+		{[]string{"--multi-reuseport", "x"}, []string{"--multi-reuseport", "--multi=N"}},
+		{[]string{"--hup=ignore", "x"}, []string{"--hup", "restart or pass"}},
+		{[]string{"--max-generations=1", "x"}, []string{"--max-generations", "2 or more"}},
 		{[]string{"--fork=2", "x"}, []string{"--fork", "--help"}},
 		{[]string{"--track=all", "x"}, []string{"--track", "connections"}},
 		{[]string{"--drain-timeout=5", "x"}, []string{"--drain-timeout", "duration"}},

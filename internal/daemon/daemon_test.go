@@ -70,10 +70,10 @@ func program(args []string, ready func()) {
 		input, err := os.ReadFile("/dev/stdin")
 		dir, _ := os.Getwd()
 		fmt.Printf("pid=%d sid=%d stdin=%q,%v dir=%s args=%q env=%v\n", os.Getpid(), sid, input, err, dir, os.Args[2:], os.Environ())
-		ready()
-		ready()
 		c := make(chan os.Signal, 1)
-		signal.Notify(c, unix.SIGTERM)
+		signal.Notify(c, unix.SIGTERM) // before ready, which is what the signal waits for
+		ready()
+		ready()
 		<-c
 		fmt.Println("ended")
 		os.Exit(0)
