@@ -65,7 +65,8 @@
 //
 // A leader may end before its generation does: daemons do, and masters whose workers finish their connections. Nobody is
 // killed for that. Only after TERM or INT, when huptime itself is to end, those that are left have KillAfter from then on.
-// The generation's status is its leader's; or, where others outlive it, that of the last child of the supervisor's to end.
+// The generation's status is its leader's; or, where that has ended with 0 and others outlive it, that of the last child of the
+// supervisor's to end.
 //
 // # Order of things at the end of a generation
 //

@@ -30,12 +30,13 @@ func (m *machine) reapAll() {
 			switch {
 			case g.process.Leader() == child.pid && !g.reaped:
 				g.reaped, g.status = true, child.status
+				g.daemon = child.status.Code() == 0
 				if !g.gone {
 					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
 					m.leaderEnded(g)
 				}
-			case child.generation == g.number && g.reaped && !g.killed:
-				g.status = child.status // a daemon's leader ended long ago: what counts is who ends last
+			case child.generation == g.number && g.daemon && !g.killed:
+				g.status = child.status // its leader has ended well: what counts is who ends last
 			}
 		}
 	}
