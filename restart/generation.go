@@ -57,6 +57,7 @@ type generation struct {
 	running bool               // the service's own code ran
 	gone    bool               // every process is gone
 	reaped  bool               // the leader's status is known
+	daemon  bool               // the leader has ended with 0; others may live on
 	status  Status             // valid when reaped
 	failure error              // why a starting one was given up
 	killed  bool               // SIGKILL was sent
