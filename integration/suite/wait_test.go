@@ -19,7 +19,7 @@ func computing(t *testing.T) (s service, fifo string) {
 	return s, fifo
 }
 
-// release lets one worker finish. It opens the FIFO for both, so that it never waits for a reader.
+// release lets two workers finish, whosever they are. It opens the FIFO for both, so that it never waits for a reader.
 func release(t *testing.T, fifo string) {
 	t.Helper()
 	f, err := os.OpenFile(fifo, os.O_RDWR, 0)
@@ -27,7 +27,7 @@ func release(t *testing.T, fifo string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() }) // what is written is gone with the last that has it open
-	if _, err := f.WriteString("go on\n"); err != nil {
+	if _, err := f.WriteString("go on\ngo on\n"); err != nil {
 		t.Fatal(err)
 	}
 }
