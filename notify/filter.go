@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	seccomp "github.com/seccomp/libseccomp-golang"
@@ -41,7 +42,11 @@ func ParseLevel(s string) (Level, error) {
 // SIGHUP: a new action for it is not installed, and the call returns success.
 // Where the caller wants the old action as well, the supervisor is asked,
 // because only it can write one there.
-func BuildFilter(level Level) (Program, error) {
+//
+// also are calls that are asked about whatever the level: CallUnlink (unlink
+// and unlinkat) and CallRename (rename, renameat and renameat2), for who keeps
+// paths from being removed. Any other is an error.
+func BuildFilter(level Level, also ...Call) (Program, error) {
 	if level != LevelConnections && level != LevelListeners {
 		return nil, fmt.Errorf("cannot build the filter: no level %q", level)
 	}
@@ -49,7 +54,7 @@ func BuildFilter(level Level) (Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
-	program, err := buildFilter(level, siblings[native])
+	program, err := buildFilter(level, siblings[native], also...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
@@ -73,7 +78,11 @@ var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
 var pinAPI = sync.OnceValue(func() error { return seccomp.SetAPI(6) })
 
 // buildFilter covers the native ABI and others.
-func buildFilter(level Level, others []seccomp.ScmpArch) (Program, error) {
+func buildFilter(level Level, others []seccomp.ScmpArch, also ...Call) (Program, error) {
+	paths, err := pathRules(also)
+	if err != nil {
+		return nil, err
+	}
 	if err := pinAPI(); err != nil {
 		return nil, err
 	}
@@ -92,7 +101,7 @@ func buildFilter(level Level, others []seccomp.ScmpArch) (Program, error) {
 		}
 	}
 	// After the last AddArch: rules go to the ABIs that are there.
-	for _, r := range append(trackingRules(level), deafnessRules()...) {
+	for _, r := range slices.Concat(trackingRules(level), paths, deafnessRules()) {
 		if err := r.addTo(f); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.call, err)
 		}
@@ -130,6 +139,27 @@ func trackingRules(level Level) []rule {
 		)
 	}
 	return rules
+}
+
+// pathRules asks about the calls that take a name out of a directory. Which path it is
+// can't be seen by a filter, so every one of them is asked about.
+func pathRules(also []Call) ([]rule, error) {
+	var rules []rule
+	for _, c := range also {
+		var names []string
+		switch c {
+		case CallUnlink:
+			names = []string{"unlink", "unlinkat"}
+		case CallRename:
+			names = []string{"rename", "renameat", "renameat2"}
+		default:
+			return nil, fmt.Errorf("%v can't be asked about by choice", c)
+		}
+		for _, name := range names {
+			rules = append(rules, rule{call: name, action: seccomp.ActNotify})
+		}
+	}
+	return rules, nil
 }
 
 // deafnessRules are about all calls that set what SIGHUP does. The arguments
