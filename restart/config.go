@@ -27,6 +27,10 @@ type Config struct {
 	KillAfter time.Duration
 	// MaxGenerations is how many may live at once; a restart beyond it waits until one has ended.
 	MaxGenerations int
+	// Unlink are files that the service makes at its start and removes at its
+	// end (pid files): an old generation can't remove what is its successor's by
+	// then. Relative ones are relative to huptime's working directory.
+	Unlink []string
 	// Log takes what happens; nil is silence.
 	Log *slog.Logger
 	// Trace prints every notified call at debug level.

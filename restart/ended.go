@@ -100,6 +100,9 @@ func (m *machine) gaveUp(g *generation, why error) {
 		g.from = nil
 	}
 	m.next = nil
+	if m.current != nil {
+		m.current.process.Yield(nil) // nobody else uses its paths any more
+	}
 	m.log.Error("restart failed", "generation", g.number, "reason", reason)
 	if m.current == nil {
 		m.ending = true // the old one ended while this one started; m.exit is its status

@@ -81,6 +81,9 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 	return p.tracker.Collect(p.census.members(p.number))
 }
 
+// Yield implements process.
+func (p *live) Yield(to *sockets.Preserved) { p.tracker.Yield(to) }
+
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error) {
 	p.from = claimed

@@ -58,6 +58,9 @@ func (m *machine) nextRestart() {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
 		return
 	}
+	// Before the new one can make its files, so that the old one, should it end by itself from now on, does not
+	// remove them.
+	m.current.process.Yield(from)
 	m.launch(from)
 }
 

@@ -49,11 +49,11 @@ func Run(cfg Config) (int, error) {
 	if cfg.Level == notify.LevelAuto {
 		cfg.Level = chooseLevel(cfg.Log)
 	}
-	program, err := notify.BuildFilter(cfg.Level)
+	plain, full, err := buildFilters(cfg.Level)
 	if err != nil {
 		return ExitFailure, err
 	}
-	s := &supervisor{cfg: cfg, program: program, inherited: inherited,
+	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
@@ -63,18 +63,37 @@ func Run(cfg Config) (int, error) {
 // supervisor is the machine's host of real processes.
 type supervisor struct {
 	cfg       Config
-	program   notify.Program
+	plain     notify.Program
+	full      notify.Program // asks about rename as well
 	inherited []int
 	census    *census
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
 }
 
+// buildFilters builds the two filters that generations run under.
+//
+// Both ask about unlink. Which generation will bind a unix socket with a path can't be known before it starts, its filter can't be
+// changed afterwards, and most services remove their socket file when they end: by then it is their successor's, and a file that is gone can't
+// be brought back. An unlink that nothing is kept from costs two context switches. Rename is asked about only where a path is
+// known that must not be replaced: what an old generation does to its successor's paths is to remove them.
+func buildFilters(level notify.Level) (plain, full notify.Program, err error) {
+	if plain, err = notify.BuildFilter(level, notify.CallUnlink); err != nil {
+		return nil, nil, err
+	}
+	full, err = notify.BuildFilter(level, notify.CallUnlink, notify.CallRename)
+	return plain, full, err
+}
+
 // launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: s.program, Inherited: s.inherited})
+	program := s.plain
+	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
+		program = s.full
+	}
+	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: program, Inherited: s.inherited})
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +117,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		ended:    make(chan struct{}),
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
+	p.tracker.KeepFiles(s.cfg.Unlink)
 	if s.cfg.Trace {
 		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {
 			s.cfg.Log.Debug("notified", "generation", number, "call", r.Call.String(), "thread", r.TID,

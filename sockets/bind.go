@@ -2,10 +2,12 @@ package sockets
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -15,20 +17,24 @@ import (
 // runs as it would without huptime; so does what can't be understood: the
 // kernel then says what is wrong with it.
 func (t *Tracker) bind(r *notify.Request) notify.Reply {
-	if t.preserved == nil {
+	address, ok := t.asked(r)
+	if !ok {
 		return notify.Continue()
 	}
-	length := int(int32(r.Args[2]))
-	if length <= 0 || length > sizeofSockaddrStorage {
-		return notify.Continue()
+	place := paths.Place{}
+	if address.Family == unix.AF_UNIX {
+		found, err := placeOf(r, address)
+		if err != nil {
+			t.cannotLook(r, err)
+			return notify.Continue()
+		}
+		if found != nil {
+			place = found.Place
+		}
+		// On every way out the socket that has the name by then is noted.
+		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
-	buf := make([]byte, length)
-	if err := r.ReadMemory(r.Args[1], buf); err != nil {
-		t.cannot(r, err)
-		return notify.Continue()
-	}
-	address, err := ParseSockaddr(buf)
-	if err != nil || address.Port() == 0 || !t.preserved.stands(address) {
+	if t.preserved == nil || address.chosen() || !t.preserved.stands(address) {
 		return notify.Continue()
 	}
 	key, nonblock, err := t.wanted(r)
@@ -40,11 +46,15 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
 	key = key.at(address)
+	key.Place = place
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil || !r.Valid() {
 		return notify.Continue()
 	}
 	s, err := t.preserved.claim(key, t.holds, func(s *Socket) error {
+		if s.file != nil && !s.file.there() {
+			return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
+		}
 		return plant(r, s, nonblock, info.Flags&unix.O_CLOEXEC != 0)
 	})
 	if err != nil {
@@ -55,9 +65,37 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	t.log.Debug("preserved socket planted", slog.Int("generation", t.generation),
-		slog.String("address", key.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
+		slog.String("address", s.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
 	ping(t.changed)
 	return notify.Return(0)
+}
+
+// asked reads and parses the address of a bind. It is not ok where that can't be done.
+func (t *Tracker) asked(r *notify.Request) (Address, bool) {
+	length := int(int32(r.Args[2]))
+	if length <= 0 || length > sizeofSockaddrStorage {
+		return Address{}, false
+	}
+	buf := make([]byte, length)
+	if err := r.ReadMemory(r.Args[1], buf); err != nil {
+		if t.preserved != nil {
+			t.cannot(r, err)
+		}
+		return Address{}, false
+	}
+	address, err := ParseSockaddr(buf)
+	return address, err == nil
+}
+
+// noteBound notes what is bound to a unix address: the caller's own socket, or the one that was just planted in its place. It
+// takes ownership of b.
+func (t *Tracker) noteBound(r *notify.Request, b boundName) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok || !r.Valid() {
+		b.close()
+		return
+	}
+	t.binds(inode, b)
 }
 
 // wanted describes the socket that the caller is about to bind, and tells whether it

@@ -18,8 +18,12 @@ import (
 )
 
 var programs = map[notify.Level]func() (notify.Program, error){
-	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) { return notify.BuildFilter(notify.LevelConnections) }),
-	notify.LevelListeners:   sync.OnceValues(func() (notify.Program, error) { return notify.BuildFilter(notify.LevelListeners) }),
+	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) {
+		return notify.BuildFilter(notify.LevelConnections, notify.CallUnlink, notify.CallRename)
+	}),
+	notify.LevelListeners: sync.OnceValues(func() (notify.Program, error) {
+		return notify.BuildFilter(notify.LevelListeners, notify.CallUnlink, notify.CallRename)
+	}),
 }
 
 // generation is a puppet that runs under a filter, and a Tracker that answers its calls.

@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,20 @@ type Socket struct {
 	Inode    uint64 // of the socket, as /proc/PID/fd shows it
 	NonBlock bool   // O_NONBLOCK of the open file description when it was collected
 
+	// Path is the name of a unix socket as the kernel has it: the path as it was once given to bind, or NUL and the abstract name.
+	Path string
+
 	fd      int // the supervisor's duplicate, -1 once it was closed
 	claimed bool
+	file    *socketFile // of a unix socket with a path; owned, closed with fd
+}
+
+// String is the address, for people.
+func (s *Socket) String() string {
+	if s.Path != "" {
+		return shownUnix(s.Path)
+	}
+	return s.Key.String()
 }
 
 // Preserved holds duplicates of the listening sockets of a generation while the
@@ -55,7 +68,10 @@ func (p *Preserved) stands(a Address) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if s.Key.Address == a && s.fd >= 0 {
+		if s.fd < 0 || s.Key.Address.Family != a.Family {
+			continue
+		}
+		if s.Key.Address == a || s.file != nil && filepath.Base(a.Name) == s.Key.Place.Name {
 			return true
 		}
 	}
@@ -109,6 +125,7 @@ func (p *Preserved) release(which func(*Socket) bool) {
 		if s.fd >= 0 && which(s) {
 			unix.Close(s.fd)
 			s.fd = -1
+			s.file.close()
 		}
 	}
 }

@@ -3,6 +3,7 @@ package paths
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -40,6 +41,38 @@ type Found struct {
 
 // Close gives the directory's descriptor back.
 func (f *Found) Close() { _ = unix.Close(f.dir) }
+
+// Clone makes another one of the same place, to be closed by itself.
+func (f *Found) Clone() (*Found, error) {
+	fd, err := unix.FcntlInt(uintptr(f.dir), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &Found{Place: f.Place, dir: fd}, nil
+}
+
+// Search looks through the directory for what has this inode number, cut to 32 bits, and changes the name to that
+// entry's. It looks at no more than a few thousand entries. The error matches os.ErrNotExist where there is none.
+func (f *Found) Search(inode uint32) error {
+	const most = 4096
+	fd, err := unix.Openat(f.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	dir := os.NewFile(uintptr(fd), f.Name)
+	defer dir.Close()
+	names, err := dir.Readdirnames(most)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	for _, name := range names {
+		if st, err := f.statName(name); err == nil && uint32(st.Ino) == inode {
+			f.Name = name
+			return nil
+		}
+	}
+	return fmt.Errorf("cannot find inode %d: %w", inode, os.ErrNotExist)
+}
 
 // Stat tells what is at the place; a symbolic link is not followed. The error matches os.ErrNotExist where nothing is.
 func (f *Found) Stat() (unix.Stat_t, error) { return f.statName(f.Name) }
