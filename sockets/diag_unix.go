@@ -31,7 +31,7 @@ const (
 
 // unixSocket is a unix socket as sock_diag(7) shows it.
 type unixSocket struct {
-	inode uint32 // 0 where no process has it: it waits in an accept queue
+	inode uint32
 	state uint8
 	// name is a path as it was given to bind, or NUL and an abstract name; "" where there is none. Connections have that of
 	// the listening socket which they were made to.
@@ -40,7 +40,8 @@ type unixSocket struct {
 }
 
 // UnixConnections appends to a slice the connected unix sockets of these names, which are as [unixSocket] has them: those made to
-// listening sockets of these names, accepted (with an inode) or not (without). Of a Connection only Inode, State and Family are set.
+// listening sockets of these names and accepted. One that waits in the accept queue has no inode yet, and the kernel does not show it (sk_diag_dump in
+// net/unix/diag.c). Of a Connection only Inode, State and Family are set.
 // Another process may have a socket of the same name in another directory or root: whose a connection is, its inode tells.
 //
 // An error leaves the slice as it was.
