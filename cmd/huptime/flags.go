@@ -43,6 +43,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
+	f.StringArrayVar(&o.config.Unlink, "unlink", nil, "a `FILE` to remove right before each start of the service; may be repeated")
 	f.BoolVar(&o.debug, "debug", false, "log every decision")
 	f.BoolVar(&o.config.Trace, "trace", false, "log every notified call, the answer and how long it took")
 	f.StringVar(&o.logFormat, "log-format", "text", "how to log on standard error: text or json")
