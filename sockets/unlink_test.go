@@ -94,3 +94,35 @@ func TestKeptFileByWorkingDirectory(t *testing.T) {
 		t.Errorf("the supervisor's path in another root: %v", errno)
 	}
 }
+
+// A thread in a mount namespace of its own sees the directory elsewhere.
+func TestKeptFileInMountNamespace(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	file := filepath.Join(dir, "x.pid")
+	touch(t, file)
+	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
+	g.tracker.KeepFiles([]string{file})
+	g.tracker.Yield(&Preserved{})
+	if r := g.call(t, 1, unix.SYS_UNSHARE, unix.CLONE_NEWNS); r.Errno != 0 {
+		t.Skip("unsupported here: unshare:", r.Errno)
+	}
+	g.must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	g.must(t, 1, unix.SYS_MOUNT, cpath(dir), cpath(elsewhere), 0, unix.MS_BIND, 0)
+	g.must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath(dir), cpath("tmpfs"), 0, 0)
+	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
+		t.Errorf("by its other path: %v", r.Errno)
+	}
+	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/../"+filepath.Base(elsewhere)+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
+		t.Errorf("up from its mount and down again: %v", r.Errno)
+	}
+	// What the supervisor calls the file is another one there: a tmpfs hides it.
+	made := g.must(t, 1, unix.SYS_OPENAT, unix.AT_FDCWD, cpath(file), unix.O_CREAT|unix.O_WRONLY, 0o644)
+	g.must(t, 1, unix.SYS_CLOSE, made)
+	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != 0 {
+		t.Errorf("the file that it hides: %v", r.Errno)
+	}
+	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != unix.ENOENT {
+		t.Errorf("the file that it hides was kept: %v", r.Errno)
+	}
+}
