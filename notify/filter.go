@@ -43,10 +43,8 @@ func ParseLevel(s string) (Level, error) {
 // Where the caller wants the old action as well, the supervisor is asked,
 // because only it can write one there.
 //
-// also are calls that are asked about whatever the level: CallUnlink (unlink
-// and unlinkat) and CallRename (rename, renameat and renameat2), for who keeps
-// paths from being removed. Any other is an error.
-func BuildFilter(level Level, also ...Call) (Program, error) {
+// Options change that.
+func BuildFilter(level Level, options ...FilterOption) (Program, error) {
 	if level != LevelConnections && level != LevelListeners {
 		return nil, fmt.Errorf("cannot build the filter: no level %q", level)
 	}
@@ -54,12 +52,29 @@ func BuildFilter(level Level, also ...Call) (Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
-	program, err := buildFilter(level, siblings[native], also...)
+	rules := trackingRules(level)
+	rules = append(rules, pathRules(options)...)
+	if !slices.Contains(options, WithSIGHUP) {
+		rules = append(rules, deafnessRules()...)
+	}
+	program, err := buildFilter(rules, siblings[native])
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
 	return program, nil
 }
+
+// FilterOption changes what a filter asks about.
+type FilterOption uint8
+
+const (
+	// WithSIGHUP leaves the service its SIGHUP.
+	WithSIGHUP FilterOption = iota + 1
+	// WithUnlink asks about unlink and unlinkat, for who keeps paths from being removed.
+	WithUnlink
+	// WithRename asks about rename, renameat and renameat2, likewise.
+	WithRename
+)
 
 // siblings are the 32-bit ABIs that a machine's kernel may run programs of.
 var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
@@ -78,11 +93,7 @@ var siblings = map[seccomp.ScmpArch][]seccomp.ScmpArch{
 var pinAPI = sync.OnceValue(func() error { return seccomp.SetAPI(6) })
 
 // buildFilter covers the native ABI and others.
-func buildFilter(level Level, others []seccomp.ScmpArch, also ...Call) (Program, error) {
-	paths, err := pathRules(also)
-	if err != nil {
-		return nil, err
-	}
+func buildFilter(rules []rule, others []seccomp.ScmpArch) (Program, error) {
 	if err := pinAPI(); err != nil {
 		return nil, err
 	}
@@ -101,7 +112,7 @@ func buildFilter(level Level, others []seccomp.ScmpArch, also ...Call) (Program,
 		}
 	}
 	// After the last AddArch: rules go to the ABIs that are there.
-	for _, r := range slices.Concat(trackingRules(level), paths, deafnessRules()) {
+	for _, r := range rules {
 		if err := r.addTo(f); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.call, err)
 		}
@@ -143,23 +154,19 @@ func trackingRules(level Level) []rule {
 
 // pathRules asks about the calls that take a name out of a directory. Which path it is
 // can't be seen by a filter, so every one of them is asked about.
-func pathRules(also []Call) ([]rule, error) {
-	var rules []rule
-	for _, c := range also {
-		var names []string
-		switch c {
-		case CallUnlink:
-			names = []string{"unlink", "unlinkat"}
-		case CallRename:
-			names = []string{"rename", "renameat", "renameat2"}
-		default:
-			return nil, fmt.Errorf("%v can't be asked about by choice", c)
-		}
-		for _, name := range names {
-			rules = append(rules, rule{call: name, action: seccomp.ActNotify})
-		}
+func pathRules(options []FilterOption) []rule {
+	var names []string
+	if slices.Contains(options, WithUnlink) {
+		names = append(names, "unlink", "unlinkat")
 	}
-	return rules, nil
+	if slices.Contains(options, WithRename) {
+		names = append(names, "rename", "renameat", "renameat2")
+	}
+	var rules []rule
+	for _, name := range names {
+		rules = append(rules, rule{call: name, action: seccomp.ActNotify})
+	}
+	return rules
 }
 
 // deafnessRules are about all calls that set what SIGHUP does. The arguments

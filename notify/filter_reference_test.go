@@ -84,7 +84,7 @@ func nameOf(c systemCall, covered []abi) (abi, string) {
 }
 
 // reference is the filter in Go.
-func reference(level Level, also []Call, covered []abi, c systemCall) uint32 {
+func reference(level Level, also []FilterOption, covered []abi, c systemCall) uint32 {
 	tracked := func(name string) bool {
 		switch name {
 		case "bind", "listen":
@@ -92,9 +92,9 @@ func reference(level Level, also []Call, covered []abi, c systemCall) uint32 {
 		case "accept", "accept4", "close":
 			return level == LevelConnections
 		case "unlink", "unlinkat":
-			return slices.Contains(also, CallUnlink)
+			return slices.Contains(also, WithUnlink)
 		case "rename", "renameat", "renameat2":
-			return slices.Contains(also, CallRename)
+			return slices.Contains(also, WithRename)
 		}
 		return false
 	}
@@ -133,7 +133,7 @@ func reference(level Level, also []Call, covered []abi, c systemCall) uint32 {
 type built struct {
 	name    string
 	level   Level
-	also    []Call
+	also    []FilterOption
 	covered []abi
 	program Program
 	machine machine
@@ -153,14 +153,14 @@ func programs(t testing.TB) []built {
 	}
 	var all []built
 	for _, level := range []Level{LevelConnections, LevelListeners} {
-		for _, also := range [][]Call{nil, {CallUnlink}, {CallUnlink, CallRename}} {
+		for _, also := range [][]FilterOption{nil, {WithUnlink}, {WithUnlink, WithRename}} {
 			name := fmt.Sprint(level, also)
 			p, err := BuildFilter(level, also...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, built{name + " here", level, also, here, p, newMachine(t, p)})
-			p, err = buildFilter(level, others, also...)
+			p, err = buildFilter(slices.Concat(trackingRules(level), pathRules(also), deafnessRules()), others)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package notify
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -43,15 +44,28 @@ func launch(control int, command []string) *LaunchError {
 		return fail(opPrepare, unix.EPIPE)
 	}
 	var program Program
-	if err := program.UnmarshalBinary(in.Program); err != nil {
-		return fail(opPrepare, unix.EINVAL)
+	if !in.Unfiltered {
+		if err := program.UnmarshalBinary(in.Program); err != nil {
+			return fail(opPrepare, unix.EINVAL)
+		}
+	}
+	if len(in.Dir) > 0 {
+		// Before the look-up, for which "./service" and "." in PATH are meant in the new directory.
+		if err := unix.Chdir(string(in.Dir)); err != nil {
+			failure := fail(opEnter, err.(unix.Errno))
+			failure.Dir = string(in.Dir)
+			return failure
+		}
 	}
 	path, errno := lookup(command[0])
 	if errno != 0 {
 		return fail(opFind, errno)
 	}
-	if errno := cleanSlate(); errno != 0 {
+	if errno := cleanSlate(in.Hangup); errno != 0 {
 		return fail(opPrepare, errno)
+	}
+	if in.Unfiltered {
+		return fail(opExecute, execute(path, command))
 	}
 	listener, errno := installFilter(program)
 	if errno != 0 {
@@ -59,6 +73,9 @@ func launch(control int, command []string) *LaunchError {
 	}
 	if err := sendMessage(control, message{}, listener); err != nil {
 		return fail(opReport, unix.EPIPE)
+	}
+	if len(in.Through) > 0 {
+		return fail(opExecute, execute("/proc/self/exe", slices.Concat(in.Through, []string{path}, command)))
 	}
 	return fail(opExecute, execute(path, command))
 }
@@ -68,7 +85,9 @@ func launch(control int, command []string) *LaunchError {
 // SIG_IGN survives execve), and no signal blocked. Handlers of the Go runtime
 // would be reset by execve anyway; dispositions ignored by whoever started
 // huptime (nohup, a shell's background job) or by huptime itself would not.
-func cleanSlate() unix.Errno {
+//
+// hangup leaves SIGHUP its default too: then the service is not deaf.
+func cleanSlate(hangup bool) unix.Errno {
 	const lastSignal = 64
 	for sig := unix.Signal(1); sig <= lastSignal; sig++ {
 		switch sig {
@@ -88,6 +107,9 @@ func cleanSlate() unix.Errno {
 	}
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
 		return err.(unix.Errno)
+	}
+	if hangup {
+		return setDisposition(unix.SIGHUP, sigDefault)
 	}
 	return 0
 }

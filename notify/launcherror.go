@@ -10,6 +10,7 @@ import (
 type LaunchError struct {
 	Op      string     // what it did: "find", "execute", "install the filter for", ...
 	Command string     // the command as the user named it
+	Dir     string     // the working directory that it could not enter, or empty
 	Errno   unix.Errno // why the kernel refused
 }
 
@@ -19,6 +20,8 @@ func (e *LaunchError) Error() string {
 		return fmt.Sprintf("cannot run %s: not found; check the name and PATH", e.Command)
 	case e.Op == opFind && e.Errno == unix.EACCES:
 		return fmt.Sprintf("cannot run %s: not executable; check its mode (chmod +x) and that it is a file", e.Command)
+	case e.Op == opEnter:
+		return fmt.Sprintf("cannot run %s: cannot enter the directory %s: %s; name one that exists and may be entered", e.Command, e.Dir, e.Errno.Error())
 	case e.Op == opFilter && e.Errno == unix.EBUSY:
 		return fmt.Sprintf("cannot run %s: its processes already have a seccomp listener, and the kernel permits one: do not run huptime under huptime, nor under a container manager that holds a listener itself", e.Command)
 	case e.Op == opFilter:
@@ -32,6 +35,7 @@ func (e *LaunchError) Unwrap() error { return e.Errno }
 
 const (
 	opFind    = "find"
+	opEnter   = "enter the directory of"
 	opFilter  = "install the filter for"
 	opExecute = "execute"
 	opPrepare = "prepare"

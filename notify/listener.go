@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,8 @@ type Trace func(r *Request, reply Reply, took time.Duration)
 // Listener is the notification descriptor of one generation. It owns the
 // descriptor. Close it only after Serve has returned.
 type Listener struct {
-	fd int
+	mu sync.RWMutex // held for writing to close, for reading to use fd
+	fd int          // -1 once it is closed
 }
 
 // newListener takes ownership of fd.
@@ -35,7 +37,21 @@ func newListener(fd int) *Listener {
 
 // Close gives the descriptor back.
 func (l *Listener) Close() error {
-	return os.NewSyscallError("close", unix.Close(l.fd))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fd := l.fd
+	l.fd = -1
+	return os.NewSyscallError("close", unix.Close(fd))
+}
+
+// with calls f with the descriptor. Answers that were put off may come after the generation's end: they find it closed.
+func (l *Listener) with(f func(fd int) unix.Errno) unix.Errno {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.fd < 0 {
+		return unix.ENOENT
+	}
+	return f(l.fd)
 }
 
 // Serve answers the calls of the generation until all of its processes are
@@ -97,15 +113,8 @@ func (l *Listener) answer(raw *rawRequest, h Handler, trace Trace) {
 	r := Request{ID: raw.ID, TID: int(raw.PID), Number: raw.Data.Number, Arch: raw.Data.Arch, Args: raw.Data.Args, listener: l}
 	r.decode()
 	reply := h.Handle(&r)
-	send := reply.raw(r.ID)
-	for {
-		errno := ioctlSend(l.fd, &send)
-		if errno == unix.EINTR {
-			continue
-		}
-		// ENOENT: the caller is gone, or was taken out of its call. Nothing
-		// else can come back for a well-formed answer.
-		break
+	if !reply.later {
+		r.Answer(reply)
 	}
 	if trace != nil {
 		trace(&r, reply, time.Since(start))

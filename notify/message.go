@@ -18,7 +18,12 @@ import (
 
 // instructions is all that a launcher needs and can't see for itself.
 type instructions struct {
-	Program []byte
+	Program    []byte
+	Dir        []byte   `json:",omitempty"` // bytes, because a path need not be UTF-8
+	Unfiltered bool     `json:",omitempty"`
+	Through    []string `json:",omitempty"`
+	// Hangup leaves SIGHUP its default action; otherwise it is ignored.
+	Hangup bool `json:",omitempty"`
 }
 
 // message is what a launcher reports.

@@ -10,6 +10,7 @@ import (
 // the call run as it would without huptime.
 type Reply struct {
 	answered bool
+	later    bool
 	value    int64
 	errno    unix.Errno
 }
@@ -24,8 +25,13 @@ func Return(value int64) Reply { return Reply{answered: true, value: value} }
 // Fail skips the call and makes it fail with errno.
 func Fail(errno unix.Errno) Reply { return Reply{answered: true, errno: errno} }
 
+// Later leaves the caller waiting until [Request.Answer] is called, from any goroutine. The request stays valid until then.
+func Later() Reply { return Reply{later: true} }
+
 func (r Reply) String() string {
 	switch {
+	case r.later:
+		return "later"
 	case !r.answered:
 		return "continue"
 	case r.errno != 0:

@@ -14,7 +14,7 @@ import (
 // normal and never worth an error line.
 var ErrTargetGone = errors.New("the calling thread no longer waits for the answer")
 
-// Request is one notified call. It is valid until the handler returns.
+// Request is one notified call. It is valid until the handler returns, or until it is answered where that is [Later].
 type Request struct {
 	ID     uint64
 	TID    int // the calling thread, in the supervisor's PID namespace
@@ -50,7 +50,20 @@ func (r *Request) String() string {
 // SECCOMP_IOCTL_NOTIF_ID_VALID).
 func (r *Request) Valid() bool {
 	id := r.ID
-	return ioctlIsValid(r.listener.fd, &id) == 0
+	return r.listener.with(func(fd int) unix.Errno { return ioctlIsValid(fd, &id) }) == 0
+}
+
+// Answer answers a call for which the handler returned [Later]. Where nobody waits any more it does nothing.
+func (r *Request) Answer(reply Reply) {
+	send := reply.raw(r.ID)
+	for {
+		// ENOENT: the caller is gone, or was taken out of its call. Nothing
+		// else can come back for a well-formed answer.
+		errno := r.listener.with(func(fd int) unix.Errno { return ioctlSend(fd, &send) })
+		if errno != unix.EINTR {
+			return
+		}
+	}
 }
 
 // ReadMemory copies len(buf) bytes at addr of the caller's address space
@@ -119,7 +132,12 @@ func (r *Request) addFD(add rawAddFD, cloexec bool) (int, error) {
 		add.NewFDFlags = unix.O_CLOEXEC
 	}
 	for {
-		switch at, errno := ioctlPlant(r.listener.fd, &add); errno {
+		var at int
+		errno := r.listener.with(func(fd int) (errno unix.Errno) {
+			at, errno = ioctlPlant(fd, &add)
+			return errno
+		})
+		switch errno {
 		case 0:
 			return at, nil
 		case unix.EINTR:

@@ -11,14 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Launch says what to start. The launcher passes on huptime's environment,
-// working directory and open-file limit as huptime found them.
+// Launch says what to start. The launcher passes on the open-file limit as huptime found it.
 type Launch struct {
 	Command []string
 	Program Program
+	// Env is the environment, in which the command's PATH is looked for too; nil is huptime's own.
+	Env []string
+	// Dir is the working directory, resolved by the launcher: relative to huptime's own, and what is relative in
+	// the command or in PATH is relative to it, as after cd in a shell. Empty is huptime's own.
+	Dir string
+	// Unfiltered starts a program that is no service: it gets no filter, Program is not used, and Handshake has
+	// no listener to hand over.
+	Unfiltered bool
+	// Stdio are the descriptors that become 0, 1 and 2; they stay the caller's. Nil is huptime's own.
+	Stdio *[3]int
 	// Inherited are the descriptors above 2 that whoever started huptime meant
 	// for the service; they keep their numbers.
 	Inherited []int
+	// Through, if not empty, is the argument list of this very binary that becomes the leader in the service's stead and runs
+	// it; the path of the command and the command are appended to it.
+	Through []string
+	// Hangup lets the service have SIGHUP: its default action is set, not SIG_IGN. It goes with [WithSIGHUP].
+	Hangup bool
 }
 
 // Launcher is a process that was started to become a service.
@@ -28,7 +42,7 @@ type Launcher struct {
 	PID int
 
 	control int // the supervisor's end; owned, closed by Handshake
-	program []byte
+	orders  instructions
 	command string
 }
 
@@ -37,9 +51,12 @@ type Launcher struct {
 // long as the supervisor: the kernel sends the leader its parent-death signal
 // when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
 func Start(l Launch) (*Launcher, error) {
-	program, err := l.Program.MarshalBinary()
-	if err != nil {
-		return nil, err
+	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through}
+	if !l.Unfiltered {
+		var err error
+		if orders.Program, err = l.Program.MarshalBinary(); err != nil {
+			return nil, err
+		}
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -47,13 +64,22 @@ func Start(l Launch) (*Launcher, error) {
 	}
 	defer unix.Close(pair[1])
 	files, control := descriptorTable(l.Inherited, pair[1])
+	if l.Stdio != nil {
+		for i, fd := range l.Stdio {
+			files[i] = uintptr(fd)
+		}
+	}
+	env := l.Env
+	if env == nil {
+		env = os.Environ()
+	}
 	args := append([]string{launcherName, strconv.Itoa(control)}, l.Command...)
-	pid, err := forkDeaf(args, files)
+	pid, err := forkDeaf(args, env, files)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start a launcher: %w", err)
 	}
-	return &Launcher{PID: pid, control: pair[0], program: program, command: l.Command[0]}, nil
+	return &Launcher{PID: pid, control: pair[0], orders: orders, command: l.Command[0]}, nil
 }
 
 // StartIdle starts a launcher that waits for instructions which never come: a child to try things on. The
@@ -76,7 +102,7 @@ func (l *Launcher) Discard() {
 // forkDeaf starts the launcher with SIGHUP blocked: between fork and the
 // launcher's own arrangements a SIGHUP meant for everything of the service's
 // name (killall) would otherwise kill it.
-func forkDeaf(args []string, files []uintptr) (int, error) {
+func forkDeaf(args, env []string, files []uintptr) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var block, old unix.Sigset_t
@@ -88,7 +114,7 @@ func forkDeaf(args []string, files []uintptr) (int, error) {
 	// /proc/self/exe is this very binary, also when the file was replaced by an
 	// upgrade meanwhile: both ends of the conversation are of one version.
 	pid, err := syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{
-		Env:   os.Environ(),
+		Env:   env,
 		Files: files,
 		Sys: &syscall.SysProcAttr{
 			// A group of its own: a master that signals its whole group when
@@ -128,11 +154,11 @@ func descriptorTable(inherited []int, control int) (files []uintptr, at int) {
 // Handshake hands the launcher its filter, takes the listener, and returns when the
 // service's own code runs. serve is called with the listener before that,
 // because execve may be followed by notified calls at once; the listener is
-// then serve's to close. The error is a *[LaunchError] where the launcher said why,
+// then serve's to close. For an unfiltered program serve is nil. The error is a *[LaunchError] where the launcher said why,
 // and the listener may have been handed over even so.
 func (l *Launcher) Handshake(serve func(*Listener)) error {
 	defer unix.Close(l.control)
-	if err := sendMessage(l.control, instructions{Program: l.program}); err != nil {
+	if err := sendMessage(l.control, l.orders); err != nil {
 		return l.died(err)
 	}
 	for {

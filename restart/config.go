@@ -1,6 +1,7 @@
 package restart
 
 import (
+	"fmt"
 	"log/slog"
 	"syscall"
 	"time"
@@ -8,11 +9,50 @@ import (
 	"huptime/notify"
 )
 
+// Mode is when the new generation of a restart starts.
+type Mode uint8
+
+const (
+	// Fork starts it while the old one serves.
+	Fork Mode = iota
+	// Exec starts it when the old one is over: there are never two. Clients that come in
+	// between wait in the accept queues of the preserved sockets.
+	Exec
+)
+
+// Revive says which ends of the service are followed by a new start, with its listening sockets preserved.
+type Revive string
+
+const (
+	ReviveNever     Revive = "never"
+	ReviveOnFailure Revive = "on-failure" // another exit status than 0, or a signal
+	ReviveAlways    Revive = "always"
+)
+
+// ParseRevive reads "never", "on-failure" or "always".
+func ParseRevive(s string) (Revive, error) {
+	switch r := Revive(s); r {
+	case ReviveNever, ReviveOnFailure, ReviveAlways:
+		return r, nil
+	}
+	return "", fmt.Errorf("use %s, %s or %s", ReviveAlways, ReviveOnFailure, ReviveNever)
+}
+
+// ever tells whether there is any such end.
+func (r Revive) ever() bool { return r == ReviveAlways || r == ReviveOnFailure }
+
+// after tells whether a service that ended so is started again.
+func (r Revive) after(s Status) bool {
+	return r == ReviveAlways || r == ReviveOnFailure && s.Code() != 0
+}
+
 // Config says what to run and how to restart it.
 type Config struct {
 	// Command is the service: a name that is looked up in PATH at each start,
 	// and its arguments.
 	Command []string
+	// Mode is when the new generation starts.
+	Mode Mode
 	// Level is what the filter asks about.
 	Level notify.Level
 	// DrainTimeout is how long an old generation may take to finish its
@@ -23,8 +63,24 @@ type Config struct {
 	ReadyTimeout time.Duration
 	// StopSignal ends an old generation; it is sent to its leader.
 	StopSignal syscall.Signal
-	// KillAfter is how long an old generation may live on after its stop signal.
+	// KillAfter is how long an old generation may live on after its stop signal, once
+	// its connections are finished or have had DrainTimeout.
 	KillAfter time.Duration
+	// Wait never kills an old generation: it is over when its last process has ended by itself.
+	Wait bool
+	// StartRetries is how often a start is tried again that failed while no generation serves.
+	StartRetries int
+	// Revive says which ends of the service are followed by a new start.
+	Revive Revive
+	// Copies is how many copies of the service each generation has; 0 and 1 are one.
+	Copies int
+	// OwnSockets gives each copy sockets of its own, in SO_REUSEPORT groups; otherwise the copies share theirs.
+	OwnSockets bool
+	// JSON says that Log writes JSON: a pool's master, which is a process of its own, then does too.
+	JSON bool
+	// PassHangup lets the service have SIGHUP: it may handle it, and the current leader gets
+	// each one that restarts.
+	PassHangup bool
 	// MaxGenerations is how many may live at once; a restart beyond it waits until one has ended.
 	MaxGenerations int
 	// Unlink are files that the service makes at its start and removes at its

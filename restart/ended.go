@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"huptime/notify"
+	"huptime/sockets"
 )
 
 // gone notes that every process of g has ended.
@@ -56,21 +57,30 @@ func (m *machine) buryIfOver(g *generation) {
 			break
 		}
 	}
+	g.kept = g.process.Kept()
 	g.process.Close()
 	if g.running {
 		m.log.Info("generation ended", "generation", g.number, "status", g.status.String(), "was", was.String())
 	}
-	switch was {
-	case starting:
+	switch {
+	case was == starting:
 		m.gaveUp(g, g.failure)
-	case serving:
+	case g == m.current:
 		m.serviceEnded(g)
-	default:
-		if g.successor != nil {
-			m.settle(g.successor)
-		}
+	case g.successor != nil:
+		m.settle(g.successor)
+	}
+	if g.kept != nil { // nobody took it over
+		g.kept.Close()
 	}
 	m.nextRestart()
+}
+
+// takeKept hands over the sockets that were kept for the sudden end of g.
+func (g *generation) takeKept() *sockets.Preserved {
+	kept := g.kept
+	g.kept = nil
+	return kept
 }
 
 // gaveUp ends a start that failed. A failed restart leaves the old generation as it was.
@@ -87,7 +97,23 @@ func (m *machine) gaveUp(g *generation, why error) {
 			reason, code = g.status.String(), g.status.Code()
 		}
 	}
-	if g.number == 1 {
+	m.next = nil
+	from := g.from
+	g.from = nil
+	switch {
+	case m.gap != nil && m.ending:
+		m.closeGap(code)
+		return
+	case m.gap != nil:
+		m.retry(reason, code)
+		return
+	case m.current == nil && g.running && m.revives(g):
+		if from == nil { // a first generation
+			from = g.takeKept()
+		}
+		m.revive(g, from)
+		return
+	case g.number == 1:
 		m.ending = true
 		m.exit = code
 		if why != nil && !errors.Is(why, notify.ErrLauncherDied) {
@@ -95,11 +121,10 @@ func (m *machine) gaveUp(g *generation, why error) {
 		}
 		return
 	}
-	if g.from != nil {
-		g.from.Close()
-		g.from = nil
+	if from != nil {
+		from.Close()
 	}
-	m.next = nil
+	m.begun = time.Time{}
 	if m.current != nil {
 		m.current.process.Yield(nil) // nobody else uses its paths any more
 	}
@@ -114,8 +139,21 @@ func (m *machine) gaveUp(g *generation, why error) {
 func (m *machine) serviceEnded(g *generation) {
 	m.current = nil
 	m.exit = g.status.Code()
-	if m.next != nil && !m.ending {
+	switch {
+	case m.gap != nil && m.ending:
+		m.closeGap(m.exit)
+		return
+	case m.gap != nil: // exec mode: its time was over
+		m.fillGap()
+		return
+	case m.next != nil && !m.ending:
 		m.log.Warn("the service ended during its restart; the new generation takes over", "generation", m.next.number)
+		if kept := g.takeKept(); kept != nil {
+			m.next.from.Adopt(kept)
+		}
+		return
+	case m.revives(g):
+		m.revive(g, g.takeKept())
 		return
 	}
 	m.ending = true

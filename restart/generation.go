@@ -43,21 +43,23 @@ func (s state) String() string {
 // generation is what the machine knows of one start of the service. Only the machine's
 // goroutine touches it.
 type generation struct {
-	number  int
-	state   state
-	process process
-	began   time.Time
+	number   int
+	state    state
+	process  process
+	began    time.Time
+	promoted time.Time // when it became the current one
 	// from holds the sockets that it may claim: its predecessor's. It owns them.
 	from *sockets.Preserved
 	// successor is who replaced it, once somebody did.
 	successor *generation
 
-	running bool   // the service's own code ran
-	gone    bool   // every process is gone
-	reaped  bool   // the leader's status is known
-	status  Status // valid when reaped
-	failure error  // why a starting one was given up
-	killed  bool   // SIGKILL was sent
+	kept    *sockets.Preserved // kept for its sudden end, once it is over; owned
+	running bool               // the service's own code ran
+	gone    bool               // every process is gone
+	reaped  bool               // the leader's status is known
+	status  Status             // valid when reaped
+	failure error              // why a starting one was given up
+	killed  bool               // SIGKILL was sent
 	ctx     context.Context
 	cancel  context.CancelFunc // ends what runs on its behalf
 }
@@ -73,17 +75,25 @@ type process interface {
 	AwaitReady(ctx context.Context, running func()) error
 	// Ended is closed when every process of the generation is gone.
 	Ended() <-chan struct{}
+	// Promoted tells the generation that it is the current one.
+	Promoted()
 	// Collect duplicates the listening sockets. The caller owns what it returns.
 	Collect() (*sockets.Preserved, error)
 	// Yield says that a successor is about to start, which may claim what is in to: the paths that both
 	// use are the successor's from now on. nil takes it back, because the successor has failed.
 	Yield(to *sockets.Preserved)
-	// Gate makes the generation stop accepting on those of the sockets that were claimed, and tells how
-	// many accepted connections it has.
-	Gate(ctx context.Context, claimed *sockets.Preserved) (int, error)
+	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is
+	// asked again during the drain, and tells how many accepted connections it has.
+	Gate(ctx context.Context, which func() []*sockets.Socket) (int, error)
 	// AwaitDrained waits until no accepted connection is left and calls stop before another
 	// can be there; stop sends the stop signal. It returns ctx's error where ctx ends before.
 	AwaitDrained(ctx context.Context, stop func()) error
+	// AwaitFinished waits until the connections are gone that it has now, or ctx has ended. It is for a generation
+	// that was sent its stop signal before it was drained.
+	AwaitFinished(ctx context.Context)
+	// Kept hands over the listening sockets that were kept for the generation's sudden end, or nil
+	// (Config.Revive). The caller owns them.
+	Kept() *sockets.Preserved
 	// Signal sends a signal to the leader, or, where that has ended, to those
 	// that it left behind.
 	Signal(sig syscall.Signal) error

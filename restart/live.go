@@ -22,7 +22,9 @@ type live struct {
 	tracker  *sockets.Tracker
 	census   *census
 	knocks   *sockets.Knocks
-	from     *sockets.Preserved
+	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
+	keep     bool                     // keep its listening sockets for its sudden end
+	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	trace    notify.Trace
 	log      *slog.Logger
 
@@ -48,6 +50,9 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 	})
 	if err == nil {
 		running()
+		if p.keep {
+			go p.tracker.Keep(p.ended)
+		}
 	}
 	close(p.shaken)
 	if err != nil {
@@ -75,6 +80,13 @@ func (p *live) serve(l *notify.Listener) {
 	p.end()
 }
 
+// Promoted implements process.
+func (p *live) Promoted() {
+	if p.ready >= 0 {
+		unix.Write(p.ready, []byte{1})
+	}
+}
+
 // Collect implements process.
 func (p *live) Collect() (*sockets.Preserved, error) {
 	p.census.resolve(p.knocks.Generation)
@@ -85,10 +97,10 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 func (p *live) Yield(to *sockets.Preserved) { p.tracker.Yield(to) }
 
 // Gate implements process.
-func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error) {
-	p.from = claimed
+func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
+	p.gated = which
 	p.census.resolve(p.knocks.Generation)
-	if err := p.tracker.Gate(ctx, claimed.Claimed()); err != nil {
+	if err := p.tracker.Gate(ctx, which()); err != nil {
 		return 0, err
 	}
 	return p.tracker.Outstanding(p.newer)
@@ -96,8 +108,14 @@ func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error
 
 // AwaitDrained implements process. It follows Gate.
 func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
-	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, stop)
+	return p.tracker.AwaitDrained(ctx, p.gated, p.newer, stop)
 }
+
+// AwaitFinished implements process. It follows Gate.
+func (p *live) AwaitFinished(ctx context.Context) { p.tracker.AwaitFinished(ctx, p.newer) }
+
+// Kept implements process.
+func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
 
 // newer lists the processes of later generations.
 func (p *live) newer() []int { return p.census.after(p.number) }
@@ -142,4 +160,7 @@ func (p *live) Close() {
 	p.census.ended(p.number)
 	p.tracker.Close()
 	unix.Close(p.pidfd)
+	if p.ready >= 0 {
+		unix.Close(p.ready)
+	}
 }

@@ -25,6 +25,9 @@ type machine struct {
 	current *generation   // the one that serves; nil while the first starts, or after it has ended
 	next    *generation   // the one that starts to replace it
 	highest int           // number of the newest
+	gap     *gap          // set while no generation serves, or is about to
+	pause   time.Duration // before the next start in a gap
+	begun   time.Time     // when the restart that runs was begun
 	pending bool          // one more restart is wanted
 	ending  bool          // no restart any more; exit when nobody lives
 	ends    int           // how many TERM and INT came
@@ -83,7 +86,7 @@ func (m *machine) after(d time.Duration, f func()) *time.Timer {
 func (m *machine) run(in *inbox) (int, error) {
 	defer m.stop()
 	m.launch(nil)
-	for len(m.living) > 0 {
+	for len(m.living) > 0 || m.gap != nil {
 		select {
 		case f := <-m.events:
 			f()
@@ -177,17 +180,27 @@ func (m *machine) kill(g *generation) {
 func (m *machine) promote(g *generation) {
 	old := m.current
 	g.state = serving
-	m.current, m.next = g, nil
+	g.promoted = time.Now()
+	m.current, m.next, m.gap = g, nil, nil
 	m.host.promoted(g.process.Leader())
+	g.process.Promoted()
 	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	if old != nil {
-		m.retire(old, g)
+		old.successor = g
+		m.retire(old, g, g.from.Claimed)
 		return
 	}
-	if g.from != nil { // its predecessor has ended meanwhile
-		m.settle(g)
-	}
+	m.settle(g) // its predecessor has ended already
+	m.restarted(g)
 	m.nextRestart()
+}
+
+// restarted says that the restart is over which g came of, if it came of one.
+func (m *machine) restarted(g *generation) {
+	if !m.begun.IsZero() {
+		m.log.Info("restart finished", "generation", g.number, "took", since(m.begun))
+		m.begun = time.Time{}
+	}
 }
 
 // settle ends what the predecessor of g left: sockets that g did not claim are closed.
@@ -198,6 +211,7 @@ func (m *machine) settle(g *generation) {
 	for _, s := range g.from.Unclaimed() {
 		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.String(), "generation", g.number)
 	}
+	g.from.ReleaseClaimed()
 	g.from.Close()
 	g.from = nil
 }

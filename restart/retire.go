@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
+	"huptime/internal/proc"
+	"huptime/internal/signals"
 	"huptime/sockets"
 )
 
@@ -19,6 +22,13 @@ func (m *machine) hup() {
 		m.log.Info("SIGHUP ignored: huptime is ending")
 		return
 	}
+	if m.cfg.PassHangup && m.current != nil {
+		m.signal(m.current, syscall.SIGHUP)
+	}
+	if m.gap != nil {
+		m.hupInGap()
+		return
+	}
 	m.pending = true
 	if why := m.busy(); why != "" {
 		m.log.Info("restart wanted; it waits", "for", why)
@@ -30,8 +40,10 @@ func (m *machine) hup() {
 // busy says what a restart must wait for, or nothing.
 func (m *machine) busy() string {
 	switch {
+	case m.gap != nil:
+		return "the restart that runs"
 	case m.current == nil:
-		return "generation 1 to be ready"
+		return "the first generation, or the one that takes over, to be ready"
 	case m.next != nil:
 		return "the restart that runs"
 	}
@@ -53,23 +65,28 @@ func (m *machine) nextRestart() {
 	}
 	m.pending = false
 	m.log.Info("restart begun", "generation", m.highest+1)
+	m.begun = time.Now()
 	from, err := m.current.process.Collect()
 	if err != nil {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
 		return
 	}
-	// Before the new one can make its files, so that the old one, should it end by itself from now on, does not
-	// remove them.
+	// Before the new one can make its files: the old one may end by itself from now on, and remove them. In exec mode it
+	// does end, and clients must find the sockets' files while no generation serves.
 	m.current.process.Yield(from)
+	if m.cfg.Mode == Exec {
+		m.execRestart(from)
+		return
+	}
 	m.launch(from)
 }
 
-// retire gates the old generation: the new one is ready.
-func (m *machine) retire(old, by *generation) {
+// retire gates the old generation on the sockets that which lists. by is the new one, which is ready, or nil in exec mode,
+// where it is yet to come.
+func (m *machine) retire(old, by *generation, which func() []*sockets.Socket) {
 	old.state = gating
-	old.successor = by
 	go func() {
-		connections, err := old.process.Gate(old.ctx, by.from)
+		connections, err := old.process.Gate(old.ctx, which)
 		m.post(func() { m.gated(old, by, connections, err) })
 	}()
 }
@@ -80,21 +97,29 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 		// It may accept a connection yet, which the drain then waits for.
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
-	if by.from != nil {
+	if by != nil && by.from != nil {
 		by.from.ReleaseClaimed()
 	}
 	if old.state == gating {
 		m.log.Info("generation gated", "generation", old.number, "connections", connections)
 		if opaque {
-			// It goes on accepting, so there is nothing to wait for.
+			// It goes on accepting until it has its stop signal; what it has accepted it may finish.
 			m.stopGeneration(old, "can't be gated")
+			go func() {
+				ctx, cancel := context.WithTimeout(old.ctx, m.cfg.DrainTimeout)
+				defer cancel()
+				old.process.AwaitFinished(ctx)
+				m.post(func() { m.killLater(old) })
+			}()
 		} else {
 			old.state = draining
 			m.drain(old)
 		}
 	}
-	m.log.Info("restart finished", "generation", by.number, "took", since(by.began))
-	m.nextRestart()
+	if by != nil {
+		m.restarted(by)
+		m.nextRestart()
+	}
 }
 
 // drain waits for the last connection of a gated generation.
@@ -114,7 +139,7 @@ func (m *machine) drained(g *generation) {
 		return
 	}
 	m.log.Info("generation drained", "generation", g.number)
-	m.stopGeneration(g, "drained")
+	m.endGeneration(g, "drained")
 }
 
 func (m *machine) notDrained(g *generation, err error) {
@@ -122,18 +147,30 @@ func (m *machine) notDrained(g *generation, err error) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		m.stopGeneration(g, "drain timeout")
+		m.endGeneration(g, "drain timeout")
 		return
 	}
 	m.log.Warn("cannot tell when the old generation is drained", "generation", g.number, "error", err.Error())
-	m.stopGeneration(g, "drain unknown")
+	m.endGeneration(g, "drain unknown")
 }
 
-// stopGeneration sends the stop signal, and SIGKILL later.
+// endGeneration sends the stop signal, and SIGKILL later.
+func (m *machine) endGeneration(g *generation, why string) {
+	m.stopGeneration(g, why)
+	m.killLater(g)
+}
+
 func (m *machine) stopGeneration(g *generation, why string) {
 	g.state = stopping
-	m.log.Info("stop signal sent", "generation", g.number, "signal", signalName(m.cfg.StopSignal), "why", why)
+	m.log.Info("stop signal sent", "generation", g.number, "signal", signals.Name(m.cfg.StopSignal), "why", why)
 	m.signal(g, m.cfg.StopSignal)
+}
+
+// killLater kills a generation that does not end after its stop signal.
+func (m *machine) killLater(g *generation) {
+	if m.cfg.Wait || g.state != stopping {
+		return
+	}
 	timer := m.after(m.cfg.KillAfter, func() {
 		if g.state == stopping && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())
@@ -145,7 +182,7 @@ func (m *machine) stopGeneration(g *generation, why string) {
 
 func (m *machine) signal(g *generation, sig sigNumber) {
 	if err := g.process.Signal(sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-		m.log.Warn("cannot send a signal", "generation", g.number, "signal", signalName(sig), "error", err.Error())
+		m.log.Warn("cannot send a signal", "generation", g.number, "signal", signals.Name(sig), "error", err.Error())
 	}
 }
 
@@ -153,7 +190,7 @@ func (m *machine) signal(g *generation, sig sigNumber) {
 func (m *machine) end(sig sigNumber) {
 	m.ends++
 	if m.ends > 1 {
-		m.log.Warn("everything is killed", "signal", signalName(sig))
+		m.log.Warn("everything is killed", "signal", signals.Name(sig))
 		for _, g := range m.living {
 			m.kill(g)
 		}
@@ -161,32 +198,50 @@ func (m *machine) end(sig sigNumber) {
 	}
 	m.ending = true
 	m.pending = false
+	if m.gap != nil && m.current == nil && m.next == nil {
+		m.closeGap(proc.SignalBase + int(sig))
+		return
+	}
+	if m.current != nil {
+		m.current.process.Yield(nil) // nobody will need its files: it may remove them
+	}
 	m.endOthers()
-	m.forward(sig)
+	if g := m.addressee(); g != nil && (g.state == serving || g.state == starting) {
+		m.signal(g, sig)
+	}
 }
 
-// endOthers ends every generation but the current one, and the first while it starts.
+// endOthers ends every generation but the one that signals go to. In exec mode that one may be on its way out already.
 func (m *machine) endOthers() {
 	for _, g := range append([]*generation(nil), m.living...) {
 		switch {
-		case g == m.current || g.number == 1 && g.state == starting:
+		case g == m.addressee() && (g.state == serving || g.state == starting):
 		case g.state == starting:
 			if g.failure == nil {
 				m.giveUp(g, errEnding)
 			}
 		case g.state == gating || g.state == draining:
-			m.stopGeneration(g, "huptime is ending")
+			m.endGeneration(g, "huptime is ending")
 		}
 	}
 }
 
 // forward hands a signal on to the current leader.
 func (m *machine) forward(sig sigNumber) {
-	g := m.current
-	if g == nil && len(m.living) > 0 && m.living[0].number == 1 && m.living[0].state == starting {
-		g = m.living[0]
-	}
-	if g != nil {
+	if g := m.addressee(); g != nil {
 		m.signal(g, sig)
 	}
+}
+
+// addressee is the generation that signals are forwarded to: the current one, or while there is none the one that starts.
+func (m *machine) addressee() *generation {
+	if m.current != nil {
+		return m.current
+	}
+	for _, g := range m.living {
+		if g.state == starting && g.failure == nil {
+			return g
+		}
+	}
+	return nil
 }

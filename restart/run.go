@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/pool"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/internal/terminal"
@@ -49,7 +52,11 @@ func Run(cfg Config) (int, error) {
 	if cfg.Level == notify.LevelAuto {
 		cfg.Level = chooseLevel(cfg.Log)
 	}
-	plain, full, err := buildFilters(cfg.Level)
+	var options []notify.FilterOption
+	if cfg.PassHangup {
+		options = append(options, notify.WithSIGHUP)
+	}
+	plain, full, err := buildFilters(cfg.Level, options)
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -77,11 +84,11 @@ type supervisor struct {
 // changed afterwards, and most services remove their socket file when they end: by then it is their successor's, and a file that is gone can't
 // be brought back. An unlink that nothing is kept from costs two context switches. Rename is asked about only where a path is
 // known that must not be replaced: what an old generation does to its successor's paths is to remove them.
-func buildFilters(level notify.Level) (plain, full notify.Program, err error) {
-	if plain, err = notify.BuildFilter(level, notify.CallUnlink); err != nil {
+func buildFilters(level notify.Level, options []notify.FilterOption) (plain, full notify.Program, err error) {
+	if plain, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink)...); err != nil {
 		return nil, nil, err
 	}
-	full, err = notify.BuildFilter(level, notify.CallUnlink, notify.CallRename)
+	full, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink, notify.WithRename)...)
 	return plain, full, err
 }
 
@@ -93,8 +100,17 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
 		program = s.full
 	}
-	launcher, err := notify.Start(notify.Launch{Command: s.cfg.Command, Program: program, Inherited: s.inherited})
+	launch := notify.Launch{Command: s.cfg.Command, Program: program, Inherited: s.inherited, Hangup: s.cfg.PassHangup}
+	ready, err := s.throughPool(&launch)
 	if err != nil {
+		return nil, err
+	}
+	launcher, err := notify.Start(launch)
+	if ready.read >= 0 {
+		unix.Close(ready.read)
+	}
+	if err != nil {
+		unix.Close(ready.write)
 		return nil, err
 	}
 	s.census.began(number, launcher.PID)
@@ -112,12 +128,17 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		pidfd:    pidfd,
 		census:   s.census,
 		knocks:   s.knocks,
+		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
+		ready:    ready.write,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)
+	if s.cfg.Copies > 1 {
+		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
+	}
 	if s.cfg.Trace {
 		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {
 			s.cfg.Log.Debug("notified", "generation", number, "call", r.Call.String(), "thread", r.TID,
@@ -127,12 +148,31 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	return p, nil
 }
 
+// pipe is a pipe's two ends, -1 where there is none.
+type pipe struct{ read, write int }
+
+// throughPool makes the launch one of a pool's master, if there are to be several copies. The read end of the pipe is
+// inherited, the other is the caller's.
+func (s *supervisor) throughPool(l *notify.Launch) (pipe, error) {
+	if s.cfg.Copies <= 1 {
+		return pipe{-1, -1}, nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return pipe{-1, -1}, os.NewSyscallError("pipe2", err)
+	}
+	l.Inherited = append(slices.Clone(l.Inherited), p[0])
+	l.Through = pool.Order{Copies: s.cfg.Copies, Stop: s.cfg.StopSignal, Ready: p[0],
+		Always: s.cfg.Revive == ReviveAlways, Fail: s.cfg.Revive == ReviveOnFailure, JSON: s.cfg.JSON}.Args()
+	return pipe{p[0], p[1]}, nil
+}
+
 // promoted implements host: the supervisor bears the name of the current leader,
 // and the terminal is the current generation's.
 func (s *supervisor) promoted(leader int) {
 	s.terminal.Give(leader)
 	// By now a wrapper (sh -c "exec myservice") has become the service.
-	if name, err := proc.ReadComm(leader); err == nil {
+	if name, err := proc.ReadComm(leader); err == nil && s.cfg.Copies <= 1 {
 		s.takeName(name)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,8 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		// On every way out the socket that has the name by then is noted.
 		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
-	if t.preserved == nil || address.chosen() || !t.preserved.stands(address) {
+	shared := t.sharing != nil && address.Family != unix.AF_UNIX
+	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, err := t.wanted(r)
@@ -51,23 +53,57 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	if err != nil || !r.Valid() {
 		return notify.Continue()
 	}
-	s, err := t.preserved.claim(key, t.holds, func(s *Socket) error {
-		if s.file != nil && !s.file.there() {
-			return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
+	b := &binding{r: r, key: key, nonblock: nonblock, cloexec: info.Flags&unix.O_CLOEXEC != 0}
+	if t.preserved != nil {
+		held := t.holds
+		if t.sharing != nil && !t.sharing.own {
+			held = b.holds // each copy may claim it once
 		}
-		return plant(r, s, nonblock, info.Flags&unix.O_CLOEXEC != 0)
-	})
-	if err != nil {
-		t.cannot(r, err)
-		return notify.Continue()
+		s, err := t.preserved.claim(key, held, b.plant)
+		if err != nil {
+			t.cannot(r, err)
+			return notify.Continue()
+		}
+		if s != nil {
+			t.planted(b, s)
+			return notify.Return(0)
+		}
 	}
-	if s == nil {
-		return notify.Continue()
+	if shared {
+		go t.bindAmongCopies(b)
+		return notify.Later()
 	}
+	return notify.Continue()
+}
+
+// binding is a bind on an address that matters.
+type binding struct {
+	r        *notify.Request
+	key      Key
+	nonblock bool // the caller's socket is non-blocking
+	cloexec  bool // its descriptor is close-on-exec
+}
+
+// planted notes that a bind was answered with a socket.
+func (t *Tracker) planted(b *binding, s *Socket) {
 	t.log.Debug("preserved socket planted", slog.Int("generation", t.generation),
-		slog.String("address", s.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
+		slog.String("address", s.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.r.FD()))
+	if t.sharing != nil {
+		if pid, err := proc.Tgid(b.r.TID); err == nil {
+			t.sharing.ownerOf(b.key, owner{pid, s.Inode})
+		}
+	}
 	ping(t.changed)
-	return notify.Return(0)
+}
+
+// holds tells whether the calling process has the socket open.
+func (b *binding) holds(inode uint64) bool {
+	pid, err := proc.Tgid(b.r.TID)
+	if err != nil {
+		return true
+	}
+	holders, opaque := proc.Holders([]int{pid}, map[uint64]struct{}{inode: {}})
+	return len(holders[inode]) > 0 || len(opaque) > 0
 }
 
 // asked reads and parses the address of a bind. It is not ok where that can't be done.
@@ -78,7 +114,7 @@ func (t *Tracker) asked(r *notify.Request) (Address, bool) {
 	}
 	buf := make([]byte, length)
 	if err := r.ReadMemory(r.Args[1], buf); err != nil {
-		if t.preserved != nil {
+		if t.preserved != nil || t.sharing != nil {
 			t.cannot(r, err)
 		}
 		return Address{}, false
@@ -113,6 +149,12 @@ func (t *Tracker) wanted(r *notify.Request) (Key, bool, error) {
 	if !r.Valid() {
 		return Key{}, false, notify.ErrTargetGone
 	}
+	if t.sharing != nil && t.sharing.own {
+		// Before the bind runs: all of a group must have it (socket(7)).
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return Key{}, false, os.NewSyscallError("setsockopt", err)
+		}
+	}
 	key, err := describe(fd, r.TID)
 	if err != nil {
 		return Key{}, false, err
@@ -124,13 +166,16 @@ func (t *Tracker) wanted(r *notify.Request) (Key, bool, error) {
 // plant puts the socket in place of the caller's own. O_NONBLOCK belongs to the
 // open file description, which both generations share: where the new version
 // wants it otherwise than the old one had it, the new version gets its way.
-func plant(r *notify.Request, s *Socket, nonblock, cloexec bool) error {
-	if nonblock != s.NonBlock {
-		if err := unix.SetNonblock(s.fd, nonblock); err != nil {
+func (b *binding) plant(s *Socket) error {
+	if s.file != nil && !s.file.there() {
+		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
+	}
+	if b.nonblock != s.NonBlock {
+		if err := unix.SetNonblock(s.fd, b.nonblock); err != nil {
 			return err
 		}
 	}
-	return r.Plant(s.fd, r.FD(), cloexec)
+	return b.r.Plant(s.fd, b.r.FD(), b.cloexec)
 }
 
 // holds tells whether a process of this generation has the socket open. One that

@@ -40,6 +40,8 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		case err == nil:
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
+		case errors.Is(err, errUnlocated):
+			t.log.Warn("a socket is not preserved", slog.Int("generation", t.generation), slog.String("why", err.Error()))
 		default:
 			failed = errors.Join(failed, err)
 		}

@@ -86,6 +86,38 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 	}
 }
 
+// AwaitFinished waits until the connections are gone that the gated generation has now, or ctx has ended. What
+// it accepts from now on does not count.
+func (t *Tracker) AwaitFinished(ctx context.Context, newer func() []int) {
+	d, err := t.newDrain(newer)
+	if err != nil {
+		return
+	}
+	defer d.diag.Close()
+	if d.survey() != nil {
+		return
+	}
+	wait := shortestPoll
+	for len(d.own) > 0 && d.wait(ctx, wait) {
+		if d.dump() != nil {
+			return
+		}
+		d.keepAlive()
+		wait = min(wait*3/2, longestPoll)
+	}
+}
+
+// keepAlive forgets the own connections that the last dump did not have.
+func (d *drain) keepAlive() {
+	alive := make(map[uint32]struct{}, len(d.own))
+	for _, c := range d.conns {
+		if _, ok := d.own[c.Inode]; ok {
+			alive[c.Inode] = struct{}{}
+		}
+	}
+	d.own = alive
+}
+
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen
 // for that: nothing can be accepted, forked or handed over between the look and the signal.
 func (d *drain) stop(signal func()) (stopped bool, err error) {
@@ -160,13 +192,7 @@ func (d *drain) poll() error {
 		return err
 	}
 	if d.own != nil {
-		alive := make(map[uint32]struct{}, len(d.own))
-		for _, c := range d.conns {
-			if _, ok := d.own[c.Inode]; ok {
-				alive[c.Inode] = struct{}{}
-			}
-		}
-		d.own = alive
+		d.keepAlive()
 		if len(d.own) > 0 {
 			return nil
 		}

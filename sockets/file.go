@@ -3,7 +3,6 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +20,11 @@ type socketFile struct {
 	dev, ino uint64
 }
 
-func (f *socketFile) close() {
-	if f != nil {
-		f.found.Close()
-	}
+// there tells whether the file is still in its directory. The service may have renamed it; somebody else may have taken it away or put
+// another in its place.
+func (f *socketFile) there() bool {
+	return f.is(f.found) || f.found.Search(uint32(f.ino)) == nil && f.is(f.found)
 }
-
-// there tells whether the file is still where it was: somebody else may have taken it away or put another there.
-func (f *socketFile) there() bool { return f.is(f.found) }
 
 // is tells whether the file is at a place.
 func (f *socketFile) is(at *paths.Found) bool {
@@ -36,7 +32,11 @@ func (f *socketFile) is(at *paths.Found) bool {
 	return err == nil && uint64(st.Dev) == f.dev && st.Ino == f.ino
 }
 
-var errNoFile = errors.New("its file is gone, or another is in its place")
+var (
+	errNoFile = errors.New("its file is gone, or another is in its place")
+	// errUnlocated: a unix socket that can't be preserved, because it is not known what it stands for.
+	errUnlocated = errors.New("cannot tell what a unix socket stands for")
+)
 
 // boundName is what a unix socket was asked to be bound to. It owns the descriptor of the directory.
 type boundName struct {
@@ -89,7 +89,8 @@ func placeOf(r *notify.Request, a Address) (*paths.Found, error) {
 	return found, nil
 }
 
-// locate fills in what a unix socket stands for, and where its file is. pid has the socket.
+// locate fills in what a unix socket stands for, and where its file is. pid has the socket. The error matches errUnlocated where
+// that can't be told, and errNotPreservable where nobody will ask for it again.
 func (t *Tracker) locate(s *Socket, pid int) error {
 	diag, err := NewDiag()
 	if err != nil {
@@ -98,8 +99,7 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 	defer diag.Close()
 	info, err := diag.unixSocketOf(s.Inode)
 	if err != nil {
-		t.log.Warn("a unix socket can't be looked at, and is not preserved", slog.Int("generation", t.generation), slog.String("error", err.Error()))
-		return errNotPreservable
+		return fmt.Errorf("%w: %w", errUnlocated, err)
 	}
 	t.mu.Lock()
 	asked, known := t.bound[s.Inode]
@@ -124,16 +124,12 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 		found, err = paths.OfThread(pid, unix.AT_FDCWD, info.name)
 	}
 	if found == nil {
-		t.log.Warn("a unix socket's directory is not known, and it is not preserved", slog.Int("generation", t.generation),
-			slog.String("address", s.String()), slog.Any("error", err))
-		return errNotPreservable
+		return fmt.Errorf("%w: the directory of %s is not known: %w", errUnlocated, s, errors.Join(err, errNoFile))
 	}
 	s.Key.Place = found.Place
 	if s.file, err = fileOf(found, info.file); err != nil {
 		found.Close()
-		t.log.Warn("a unix socket has no file any more, and is not preserved", slog.Int("generation", t.generation),
-			slog.String("address", s.String()), slog.String("error", err.Error()))
-		return errNotPreservable
+		return fmt.Errorf("%w: %s: %w", errUnlocated, s, err)
 	}
 	return nil
 }

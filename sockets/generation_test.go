@@ -19,10 +19,10 @@ import (
 
 var programs = map[notify.Level]func() (notify.Program, error){
 	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) {
-		return notify.BuildFilter(notify.LevelConnections, notify.CallUnlink, notify.CallRename)
+		return notify.BuildFilter(notify.LevelConnections, notify.WithUnlink, notify.WithRename)
 	}),
 	notify.LevelListeners: sync.OnceValues(func() (notify.Program, error) {
-		return notify.BuildFilter(notify.LevelListeners, notify.CallUnlink, notify.CallRename)
+		return notify.BuildFilter(notify.LevelListeners, notify.WithUnlink, notify.WithRename)
 	}),
 }
 

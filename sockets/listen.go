@@ -32,12 +32,20 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
+	pid := 0
+	if t.sharing != nil {
+		pid, _ = proc.Tgid(r.TID)
+	}
 	t.mu.Lock()
+	if pid != 0 {
+		t.listeners[pid] = struct{}{}
+	}
 	if _, known := t.listening[inode]; !known {
 		t.listening[inode] = len(t.listening)
 	}
 	t.listened = time.Now()
 	t.mu.Unlock()
 	ping(t.changed)
+	ping(t.toKeep)
 	return notify.Continue()
 }

@@ -1,7 +1,12 @@
 package sockets
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +24,8 @@ type Socket struct {
 	fd      int // the supervisor's duplicate, -1 once it was closed
 	claimed bool
 	file    *socketFile // of a unix socket with a path; owned, closed with fd
+	// withheld: the generation that made the file has removed it, and was only told so.
+	withheld bool
 }
 
 // String is the address, for people.
@@ -27,6 +34,15 @@ func (s *Socket) String() string {
 		return shownUnix(s.Path)
 	}
 	return s.Key.String()
+}
+
+// close gives back what the supervisor holds of it.
+func (s *Socket) close() {
+	unix.Close(s.fd)
+	s.fd = -1
+	if s.file != nil {
+		s.file.found.Close()
+	}
 }
 
 // Preserved holds duplicates of the listening sockets of a generation while the
@@ -111,21 +127,68 @@ func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
 	return nil
 }
 
+// Unclaim takes all claims back: the generation that made them has failed, and another will start.
+func (p *Preserved) Unclaim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		s.claimed = false
+	}
+}
+
+// Adopt takes over the sockets of other that it does not have yet. It owns them from now on; what
+// it has already is closed in other, which is of no use afterwards.
+func (p *Preserved) Adopt(other *Preserved) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range other.Sockets() {
+		if slices.ContainsFunc(p.sockets, func(own *Socket) bool { return own.Inode == s.Inode }) {
+			s.close()
+			continue
+		}
+		p.sockets = append(p.sockets, s)
+	}
+}
+
+// Deepen lets as many clients wait in the accept queues as the system allows
+// (net.core.somaxconn, which cuts the number, see listen(2)), because for a time nobody accepts. The
+// next generation's own listen sets the depth that the service wants.
+func (p *Preserved) Deepen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var failed error
+	for _, s := range p.sockets {
+		if s.fd < 0 {
+			continue
+		}
+		if err := unix.Listen(s.fd, math.MaxInt32); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, os.NewSyscallError("listen", err)))
+		}
+	}
+	return failed
+}
+
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
 // generation has its own. Unclaimed ones stay open for a late bind.
 func (p *Preserved) ReleaseClaimed() { p.release(func(s *Socket) bool { return s.claimed }) }
 
-// Close closes every duplicate that is left.
-func (p *Preserved) Close() { p.release(func(*Socket) bool { return true }) }
+// Close closes every duplicate that is left. Nobody claims these any more: a socket's file that the old generation has removed, as it
+// thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
+func (p *Preserved) Close() {
+	p.release(func(s *Socket) bool {
+		if s.fd >= 0 && s.withheld && s.file.there() {
+			_ = s.file.found.Remove() // or it is left, as by a service that was killed
+		}
+		return true
+	})
+}
 
 func (p *Preserved) release(which func(*Socket) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.fd >= 0 && which(s) {
-			unix.Close(s.fd)
-			s.fd = -1
-			s.file.close()
+			s.close()
 		}
 	}
 }

@@ -25,6 +25,8 @@ type readiness struct {
 	listening   int           // all sockets that it listens on
 	waiting     int           // those of them that it is known to wait on
 	first       bool          // generation 1
+	copies      int           // how many processes must have listened; 0 where there is one copy
+	listeners   int           // how many have
 	sinceStart  time.Duration // since the launch
 	sinceListen time.Duration // since the last listen
 }
@@ -34,6 +36,8 @@ func (r readiness) ready() bool {
 	switch {
 	case r.listening == 0:
 		return !r.first && r.preserved == 0 && r.sinceStart >= settleSocketless
+	case r.listeners < r.copies:
+		return false
 	case r.claimed < r.preserved:
 		return r.sinceListen >= settleUnclaimed
 	}
@@ -90,6 +94,9 @@ func (t *Tracker) readiness() readiness {
 		}
 	}
 	r.listening = len(t.listening)
+	if t.sharing != nil {
+		r.copies, r.listeners = t.sharing.copies, len(t.listeners)
+	}
 	unseen := make(map[uint64]struct{})
 	for inode := range t.listening {
 		if _, ok := t.accepted[inode]; ok {

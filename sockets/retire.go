@@ -2,6 +2,9 @@ package sockets
 
 // Close gives back what the tracker holds. Call it when the generation is gone.
 func (t *Tracker) Close() {
+	if kept := t.TakeKept(); kept != nil {
+		kept.Close()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range t.bound {

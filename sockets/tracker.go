@@ -32,6 +32,14 @@ type Tracker struct {
 	changed chan struct{}
 	// closed gets a value when a gated generation has closed a descriptor.
 	closed chan struct{}
+	// toKeep gets a value when a socket was listened on.
+	toKeep chan struct{}
+
+	sharing *sharing // nil where there is one copy of the service
+
+	keeping sync.Mutex
+	kept    map[uint64]*kept // by inode; see Keep
+	taken   bool             // the kept ones were handed over
 
 	mu        sync.Mutex
 	listening map[uint64]int       // inode → how many came before it
@@ -43,6 +51,7 @@ type Tracker struct {
 	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
+	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -67,6 +76,9 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		preserved:  preserved,
 		changed:    make(chan struct{}, 1),
 		closed:     make(chan struct{}, 1),
+		toKeep:     make(chan struct{}, 1),
+		kept:       make(map[uint64]*kept),
+		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
 		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),

@@ -317,3 +317,26 @@ func TestUnixAutobind(t *testing.T) {
 		t.Errorf("collected: %v", list)
 	}
 }
+
+// What the old generation was told to have removed is removed when nobody has claimed it.
+func TestUnixWithheldUnlink(t *testing.T) {
+	t.Parallel()
+	name := unixNames(t)["path"]
+	old := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
+	old.listenUnix(t, unix.SOCK_STREAM, name)
+	p := collect(t, old)
+	old.tracker.Yield(p)
+	p.Close()
+	if !unixSocketExists(name) {
+		t.Fatal("a path was removed that nobody had asked for")
+	}
+	p = collect(t, old)
+	old.tracker.Yield(p)
+	if errno := old.unlink(t, name); errno != 0 || !unixSocketExists(name) {
+		t.Fatalf("the successor has yet to claim it: %v", errno)
+	}
+	p.Close()
+	if unixSocketExists(name) {
+		t.Error("the successor has failed, and the path is left")
+	}
+}

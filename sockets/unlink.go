@@ -19,7 +19,7 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	if r.Int(2)&unix.AT_REMOVEDIR != 0 {
 		return notify.Continue()
 	}
-	kept := t.kept()
+	kept := t.guarded()
 	if len(kept) == 0 {
 		return notify.Continue()
 	}
@@ -28,9 +28,11 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	defer found.Close()
-	if keptAt(kept, found) == nil {
+	k := keptAt(kept, found)
+	if k == nil {
 		return notify.Continue()
 	}
+	k.withhold()
 	return t.withheld(r, found)
 }
 
@@ -41,7 +43,7 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 // bind was answered with the preserved socket, there is nothing to be renamed, and all is well as it is. If it was not, because
 // the name is a new one each time, the rename does what it is meant to.
 func (t *Tracker) rename(r *notify.Request) notify.Reply {
-	kept := t.kept()
+	kept := t.guarded()
 	if len(kept) == 0 {
 		return notify.Continue()
 	}
@@ -66,7 +68,7 @@ func (t *Tracker) rename(r *notify.Request) notify.Reply {
 
 // replacedBy tells whether what is renamed is the preserved socket, as the service sees it: nothing at the place where it
 // was bound.
-func (k *keptPath) replacedBy(from *paths.Found) bool {
+func (k *guardedPath) replacedBy(from *paths.Found) bool {
 	if from == nil || from.Place != k.bound {
 		return false
 	}
@@ -86,14 +88,14 @@ func (t *Tracker) withheld(r *notify.Request, found *paths.Found) notify.Reply {
 
 // namedLike finds the place of the caller's path if one of the kept ones has its name; else it returns nil. The caller closes
 // it. So every other unlink costs a look at the caller's memory and no more.
-func (t *Tracker) namedLike(r *notify.Request, kept []keptPath, dirfd int, addr uint64) *paths.Found {
+func (t *Tracker) namedLike(r *notify.Request, kept []guardedPath, dirfd int, addr uint64) *paths.Found {
 	path, err := r.ReadPath(addr)
 	if err != nil {
 		t.cannotLook(r, err)
 		return nil
 	}
 	_, name, err := paths.Split(path)
-	if err != nil || !slices.ContainsFunc(kept, func(k keptPath) bool { return k.name == name || k.bound.Name == name }) {
+	if err != nil || !slices.ContainsFunc(kept, func(k guardedPath) bool { return k.name == name || k.bound.Name == name }) {
 		return nil
 	}
 	found, err := paths.OfThread(r.TID, dirfd, path)
@@ -105,7 +107,7 @@ func (t *Tracker) namedLike(r *notify.Request, kept []keptPath, dirfd int, addr 
 }
 
 // keptAt returns which of the kept paths a place is, or nil.
-func keptAt(kept []keptPath, found *paths.Found) *keptPath {
+func keptAt(kept []guardedPath, found *paths.Found) *guardedPath {
 	for i := range kept {
 		if kept[i].at(found) {
 			return &kept[i]

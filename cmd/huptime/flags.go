@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"huptime/internal/signals"
 	"huptime/notify"
 	"huptime/restart"
 )
@@ -22,12 +23,14 @@ type options struct {
 	seccomp   bool
 	fork      bool
 	track     string
+	exec      bool
+	revive    string
+	hup       string
 	stop      string
 }
 
-// maxGenerations bounds how many generations live at once: the current one, and
-// old ones that still finish their connections. A further restart waits.
-const maxGenerations = 3
+// maxCopies keeps a slip of the finger (--multi=80000) from taking the machine down.
+const maxCopies = 1024
 
 func flags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("huptime", pflag.ContinueOnError)
@@ -37,12 +40,21 @@ func flags(o *options) *pflag.FlagSet {
 	f.Usage = func() {}
 	f.SortFlags = false
 	f.BoolVar(&o.seccomp, "seccomp", true, "use seccomp user notification: the one backend there is")
-	f.BoolVar(&o.fork, "fork", true, "start the new generation while the old one serves (the default mode)")
+	f.BoolVar(&o.fork, "fork", false, "start the new generation while the old one serves (the default mode)")
+	f.BoolVar(&o.exec, "exec", false, "start the new generation when the old one has ended: never two at once; clients wait in the queue")
+	f.IntVar(&o.config.StartRetries, "start-retries", 10, "how often a failed start is tried again while no generation serves (--exec)")
+	f.StringVar(&o.revive, "revive", string(restart.ReviveNever), "start the service again when it ends by itself: always, on-failure or never")
+	f.Lookup("revive").NoOptDefVal = string(restart.ReviveAlways)
+	f.IntVar(&o.config.Copies, "multi", 1, "run so many copies of the service in each generation; they share its sockets")
+	f.BoolVar(&o.config.OwnSockets, "multi-reuseport", false, "with --multi: each copy gets sockets of its own, in SO_REUSEPORT groups")
+	f.StringVar(&o.hup, "hup", "restart", "what SIGHUP does: restart, or pass (restart, and the service gets it too)")
+	f.IntVar(&o.config.MaxGenerations, "max-generations", 3, "how many generations may live at once; a restart beyond it waits for one to end")
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
+	f.BoolVar(&o.config.Wait, "wait", false, "never kill an old generation: it has ended when the last of its processes has, however long that takes")
 	f.StringArrayVar(&o.config.Unlink, "unlink", nil, "a `FILE` to remove right before each start of the service; may be repeated")
 	f.BoolVar(&o.debug, "debug", false, "log every decision")
 	f.BoolVar(&o.config.Trace, "trace", false, "log every notified call, the answer and how long it took")
@@ -77,7 +89,9 @@ func parse(args []string) (options, error) {
 		return o, nil
 	}
 	o.config.Command = f.Args()
-	o.config.MaxGenerations = maxGenerations
+	if o.config.Wait && f.Changed("kill-after") {
+		return o, errors.New("--wait and --kill-after exclude each other: leave one out")
+	}
 	return o, o.check()
 }
 
@@ -85,8 +99,11 @@ func (o *options) check() error {
 	if !o.seccomp {
 		return errors.New("--seccomp=false: seccomp is the one backend there is; leave the flag out")
 	}
-	if !o.fork {
-		return errors.New("--fork=false: fork is the one mode there is so far; leave the flag out")
+	if o.fork && o.exec {
+		return errors.New("--fork and --exec exclude each other: leave one out")
+	}
+	if o.exec {
+		o.config.Mode = restart.Exec
 	}
 	for _, d := range []struct {
 		flag  string
@@ -103,6 +120,26 @@ func (o *options) check() error {
 	if o.config.ReadyTimeout == 0 {
 		return errors.New("--ready-timeout=0s: no service is ready at once; write for instance 30s")
 	}
+	if o.config.StartRetries < 0 {
+		return fmt.Errorf("--start-retries=%d: write 0 or more", o.config.StartRetries)
+	}
+	if o.config.MaxGenerations < 2 {
+		return fmt.Errorf("--max-generations=%d: a restart needs room for two; write 2 or more, or use --exec", o.config.MaxGenerations)
+	}
+	if o.config.Copies < 1 || o.config.Copies > maxCopies {
+		return fmt.Errorf("--multi=%d: write a number of copies from 1 to %d", o.config.Copies, maxCopies)
+	}
+	if o.config.OwnSockets && o.config.Copies == 1 {
+		return errors.New("--multi-reuseport is for several copies: add --multi=N, or leave it out")
+	}
+	o.config.JSON = o.logFormat == "json"
+	switch o.hup {
+	case "restart":
+	case "pass":
+		o.config.PassHangup = true
+	default:
+		return fmt.Errorf("--hup=%s: use restart or pass", o.hup)
+	}
 	if o.logFormat != "text" && o.logFormat != "json" {
 		return fmt.Errorf("--log-format=%s: use text or json", o.logFormat)
 	}
@@ -110,7 +147,10 @@ func (o *options) check() error {
 	if o.config.Level, err = notify.ParseLevel(o.track); err != nil {
 		return fmt.Errorf("--track=%s: %w", o.track, err)
 	}
-	if o.config.StopSignal, err = restart.ParseSignal(o.stop); err != nil {
+	if o.config.Revive, err = restart.ParseRevive(o.revive); err != nil {
+		return fmt.Errorf("--revive=%s: %w", o.revive, err)
+	}
+	if o.config.StopSignal, err = signals.Parse(o.stop); err != nil {
 		return fmt.Errorf("--stop-signal=%s: %w", o.stop, err)
 	}
 	if len(o.config.Command) == 0 || o.config.Command[0] == "" {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"huptime/internal/pool"
 	"huptime/notify"
 	"huptime/restart"
 )
@@ -22,6 +23,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	if notify.IsLauncher(args) {
 		return notify.RunLauncher(args)
+	}
+	if pool.IsMaster(args) {
+		return pool.Run(args)
 	}
 	o, err := parse(args[1:])
 	if err != nil {

@@ -95,6 +95,30 @@ func TestUnixTwentyRestarts(t *testing.T) {
 	}
 }
 
+// In exec mode no generation serves for a while. The path is there all the same, and clients wait in the queue.
+func TestUnixExecMode(t *testing.T) {
+	const restarts = 20
+	eachLevel(t, func(t *testing.T, level string) {
+		path := shortDir(t) + "/s"
+		s := unixPython(t, path, path)
+		h := s.run(t, level, "--exec")
+		l := startLoad(t, s.addr, s.ask, clients)
+		l.awaitNewPID(0)
+		for i := range restarts {
+			pids := l.pids()
+			h.hup()
+			h.await("restart finished", i+2)
+			l.awaitNewPID(pids)
+		}
+		l.check("exec mode at " + level)
+		h.signal(syscall.SIGTERM)
+		h.exit()
+		if _, err := os.Stat(path); err == nil {
+			t.Error("the socket's file is left")
+		}
+	})
+}
+
 // A new version that fails removes the socket's file on its way out, and the old one serves on.
 func TestUnixFailedRestart(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {

@@ -1,7 +1,7 @@
 // Package paths finds out which place in the file systems another thread's path
 // stands for: from that thread's root, working directory or directory
 // descriptor, through "..", symbolic links and mounts, as the kernel would walk it
-// for that thread. It changes nothing, and follows no last component: the
+// for that thread. It follows no last component: the
 // calls that remove and make names don't either.
 //
 // # Why the walk is done here

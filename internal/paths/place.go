@@ -51,6 +51,11 @@ func (f *Found) Clone() (*Found, error) {
 	return &Found{Place: f.Place, dir: fd}, nil
 }
 
+// Remove removes the name, which must not be a directory's.
+func (f *Found) Remove() error {
+	return os.NewSyscallError("unlinkat", unix.Unlinkat(f.dir, f.Name, 0))
+}
+
 // Search looks through the directory for what has this inode number, cut to 32 bits, and changes the name to that
 // entry's. It looks at no more than a few thousand entries. The error matches os.ErrNotExist where there is none.
 func (f *Found) Search(inode uint32) error {

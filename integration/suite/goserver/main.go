@@ -24,6 +24,8 @@ func main() {
 	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, never, delay=D, also=ADDR")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
+	lock := flag.String("lock", "", "file to lock: the service must not run twice; 4 is the exit status if it does")
+	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
 	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
 	flag.Parse()
 	if *hup {
@@ -38,6 +40,9 @@ func main() {
 		go printSignals()
 	}
 	behave(*config, addrs)
+	if *lock != "" {
+		lockOrExit(*lock)
+	}
 	text := "none"
 	if *version != "" {
 		b, _ := os.ReadFile(*version)
@@ -69,7 +74,14 @@ func main() {
 			os.Exit(1)
 		}
 		fmt.Fprintf(os.Stderr, "listening pid=%d addr=%s\n", os.Getpid(), l.Addr())
-		go func() { failed <- http.Serve(l, nil) }()
+		if *closeAtUSR1 {
+			go closeAtSignal(l)
+		}
+		go func() {
+			if err := http.Serve(l, nil); !errors.Is(err, net.ErrClosed) {
+				failed <- err
+			}
+		}()
 	}
 	fmt.Fprintln(os.Stderr, <-failed)
 	os.Exit(1)
@@ -86,6 +98,26 @@ func listen(addr string) (net.Listener, error) {
 		network = "tcp"
 	}
 	return lc.Listen(context.Background(), network, rest)
+}
+
+// lockOrExit keeps the file open and locked until the process ends.
+func lockOrExit(file string) {
+	fd, err := syscall.Open(file, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runs already:", err)
+		os.Exit(4)
+	}
+}
+
+func closeAtSignal(l net.Listener) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGUSR1)
+	<-c
+	l.Close()
+	fmt.Fprintln(os.Stderr, "closed its listening socket")
 }
 
 // behave does what the words in the file say.

@@ -28,8 +28,8 @@ func (t *Tracker) Yield(to *Preserved) {
 	t.successor = to
 }
 
-// keptPath is a path that this generation can't take away just now.
-type keptPath struct {
+// guardedPath is a path that this generation can't take away just now.
+type guardedPath struct {
 	name string
 	// file names it for the supervisor, whose directories may be made anew meanwhile. "" for a socket's.
 	file string
@@ -37,46 +37,58 @@ type keptPath struct {
 	place    paths.Place
 	dev, ino uint64
 	// bound is where the socket was bound, if that is elsewhere.
-	bound paths.Place
+	bound  paths.Place
+	socket *Socket    // whose file it is, or nil
+	of     *Preserved // which has the socket
 	// own tells that the path may be needed by this generation itself, which starts and has yet to claim it.
 	own bool
 }
 
-// kept lists the paths that are kept from this generation just now. It is asked at every unlink, and most often
+// guarded lists the paths that are kept from this generation just now. It is asked at every unlink, and most often
 // there is none.
-func (t *Tracker) kept() []keptPath {
+func (t *Tracker) guarded() []guardedPath {
 	t.mu.Lock()
-	successor, starting, gated := t.successor, t.starting, t.gate != nil
+	successor, starting, g := t.successor, t.starting, t.gate
 	t.mu.Unlock()
-	var list []keptPath
+	var list []guardedPath
 	if successor != nil {
 		for _, file := range t.files {
-			list = append(list, keptPath{name: filepath.Base(file), file: file})
+			list = append(list, guardedPath{name: filepath.Base(file), file: file})
 		}
-		// What a successor that is ready has not claimed it does not use.
-		list = successor.keptPaths(list, false, func(s *Socket) bool { return s.claimed || !gated })
+		// What a successor that is ready has not claimed it does not use. One that is yet to come (exec mode) may.
+		list = successor.guardedPaths(list, false, func(s *Socket) bool { return s.claimed || g == nil || g.has(s.Inode) })
 	}
 	if t.preserved != nil {
 		// While it starts it may fail yet, and the old generation goes on. Afterwards a late bind may come.
-		list = t.preserved.keptPaths(list, true, func(s *Socket) bool { return starting || !s.claimed && s.fd >= 0 })
+		list = t.preserved.guardedPaths(list, true, func(s *Socket) bool { return starting || !s.claimed && s.fd >= 0 })
 	}
 	return list
 }
 
-// keptPaths appends the paths of the sockets.
-func (p *Preserved) keptPaths(to []keptPath, own bool, which func(*Socket) bool) []keptPath {
+// guardedPaths appends the paths of the sockets.
+func (p *Preserved) guardedPaths(to []guardedPath, own bool, which func(*Socket) bool) []guardedPath {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.file != nil && which(s) {
-			to = append(to, keptPath{name: s.file.found.Name, place: s.file.found.Place, dev: s.file.dev, ino: s.file.ino, bound: s.Key.Place, own: own})
+			to = append(to, guardedPath{name: s.file.found.Name, place: s.file.found.Place, dev: s.file.dev, ino: s.file.ino, bound: s.Key.Place, socket: s, of: p, own: own})
 		}
 	}
 	return to
 }
 
+// withhold notes that this generation has asked for the file's removal.
+func (k *guardedPath) withhold() {
+	if k.socket == nil || k.own {
+		return
+	}
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	k.socket.withheld = true
+}
+
 // at tells whether a place is this one.
-func (k *keptPath) at(found *paths.Found) bool {
+func (k *guardedPath) at(found *paths.Found) bool {
 	if k.name != found.Name {
 		return false
 	}

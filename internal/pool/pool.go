@@ -1,0 +1,249 @@
+// Package pool runs several copies of a service as one: the leader of a generation with --multi is this
+// program, and the copies are its children. It hands signals on, starts a copy again that has died (--revive), and
+// ends when the last copy has.
+package pool
+
+import (
+	"log/slog"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/internal/signals"
+)
+
+// masterName is argv[0] of a pool's master. With its blank no user's command line is taken for it by accident.
+const masterName = "huptime pool"
+
+// Pauses between the starts of a copy that keeps dying.
+const (
+	shortestPause = 100 * time.Millisecond
+	longestPause  = 5 * time.Second
+	provesItself  = 10 * time.Second
+)
+
+// Order says what a master is to do.
+type Order struct {
+	Copies int
+	Stop   syscall.Signal // ends the copies, as TERM, INT and QUIT do: none is started again after it
+	Ready  int            // descriptor from which a byte can be read when the generation is ready
+	Always bool           // start a copy again however it ended
+	Fail   bool           // start a copy again that failed
+	JSON   bool           // log in JSON
+}
+
+// Args is the argument list of a master, to which the path of the command and the command are appended.
+func (o Order) Args() []string {
+	return []string{masterName, strconv.Itoa(o.Copies), strconv.Itoa(int(o.Stop)), strconv.Itoa(o.Ready),
+		strconv.FormatBool(o.Always), strconv.FormatBool(o.Fail), strconv.FormatBool(o.JSON)}
+}
+
+// IsMaster tells whether this process was started to be a pool's master.
+func IsMaster(args []string) bool { return len(args) > 8 && args[0] == masterName }
+
+func parse(args []string) (o Order, path string, command []string) {
+	number := func(s string) int { n, _ := strconv.Atoi(s); return n }
+	return Order{
+		Copies: number(args[1]),
+		Stop:   syscall.Signal(number(args[2])),
+		Ready:  number(args[3]),
+		Always: args[4] == "true",
+		Fail:   args[5] == "true",
+		JSON:   args[6] == "true",
+	}, args[7], args[8:]
+}
+
+// master is the state of a pool. One goroutine owns it; it keeps the main thread, at whose end the
+// copies would be signalled (PR_SET_PDEATHSIG in prctl(2)).
+type master struct {
+	order   Order
+	path    string
+	command []string
+	log     *slog.Logger
+
+	copies   []copyOf
+	ready    bool
+	stopping bool
+	failed   bool // it was not whole before it was ready: code is why
+	code     int
+	again    chan int // copies whose pause is over
+}
+
+type copyOf struct {
+	pid   int // 0 while there is none
+	began time.Time
+	pause time.Duration
+	timer *time.Timer // of the next start; nil where none is due
+}
+
+// Run is the master's life. It returns its exit status: that of the copy that ended last, or of the one that died before
+// the generation was ready.
+func Run(args []string) int {
+	m := &master{again: make(chan int)}
+	m.order, m.path, m.command = parse(args)
+	unix.CloseOnExec(m.order.Ready)
+	m.copies = make([]copyOf, m.order.Copies)
+	m.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if m.order.JSON {
+		m.log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	}
+	_ = proc.SetComm("huptime-pool")
+	heard, children := m.listen()
+	ready := make(chan struct{})
+	go func() {
+		// An end of file is the supervisor's end: the generation's own is near.
+		if n, _ := os.NewFile(uintptr(m.order.Ready), "ready").Read(make([]byte, 1)); n == 1 {
+			close(ready)
+		}
+	}()
+	for i := range m.copies {
+		if !m.start(i) {
+			m.stop(unix.SIGTERM)
+			break
+		}
+	}
+	for m.alive() || m.due() {
+		select {
+		case sig := <-heard:
+			m.hear(sig.(syscall.Signal))
+		case <-children:
+			m.reap()
+		case i := <-m.again:
+			if !m.stopping {
+				m.start(i)
+			}
+		case <-ready:
+			m.ready, ready = true, nil
+		}
+	}
+	return m.code
+}
+
+// listen catches what is handed on. SIGHUP is left ignored where the service is deaf to it: a handler would make it hear again.
+func (m *master) listen() (heard, children chan os.Signal) {
+	heard, children = make(chan os.Signal, 64), make(chan os.Signal, 1)
+	forwarded := signals.Forwarded()
+	if !signal.Ignored(unix.SIGHUP) {
+		forwarded = append(forwarded, unix.SIGHUP)
+	}
+	signal.Notify(heard, forwarded...)
+	signal.Notify(children, unix.SIGCHLD)
+	return heard, children
+}
+
+func (m *master) alive() bool {
+	for _, c := range m.copies {
+		if c.pid != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *master) due() bool {
+	for _, c := range m.copies {
+		if c.timer != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// start forks copy i, in the generation's process group.
+func (m *master) start(i int) bool {
+	c := &m.copies[i]
+	c.timer = nil
+	pid, err := syscall.ForkExec(m.path, m.command, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM},
+	})
+	if err != nil {
+		m.log.Error("cannot start a copy", "copy", i+1, "error", err.Error())
+		m.code, m.failed = 126, true
+		return false
+	}
+	c.pid, c.began = pid, time.Now()
+	return true
+}
+
+// hear hands a signal on to every copy.
+func (m *master) hear(sig syscall.Signal) {
+	switch sig {
+	case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, m.order.Stop:
+		m.stop(sig)
+	default:
+		m.signal(sig)
+	}
+}
+
+// stop ends the pool: no copy is started any more.
+func (m *master) stop(sig syscall.Signal) {
+	m.stopping = true
+	for i := range m.copies {
+		if t := m.copies[i].timer; t != nil {
+			t.Stop()
+			m.copies[i].timer = nil
+		}
+	}
+	m.signal(sig)
+}
+
+func (m *master) signal(sig syscall.Signal) {
+	for _, c := range m.copies {
+		if c.pid != 0 {
+			_ = unix.Kill(c.pid, sig)
+		}
+	}
+}
+
+// reap takes the statuses of copies that have ended.
+func (m *master) reap() {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		for i := range m.copies {
+			if m.copies[i].pid == pid {
+				m.copies[i].pid = 0
+				m.ended(i, proc.Status(status))
+			}
+		}
+	}
+}
+
+// ended decides what the end of copy i means.
+func (m *master) ended(i int, status proc.Status) {
+	c := &m.copies[i]
+	switch {
+	case m.stopping:
+		if !m.failed {
+			m.code = status.Code()
+		}
+	case !m.ready:
+		// A generation that is not whole does not replace one that is.
+		m.log.Error("a copy ended before the generation was ready", "copy", i+1, "status", status.String())
+		m.code, m.failed = status.Code(), true
+		m.stop(unix.SIGTERM)
+	case m.order.Always || m.order.Fail && status.Code() != 0:
+		if time.Since(c.began) >= provesItself {
+			c.pause = 0
+		}
+		c.pause = min(max(2*c.pause, shortestPause), longestPause)
+		m.log.Warn("copy is started again", "copy", i+1, "status", status.String(), "in", c.pause.String())
+		c.timer = time.AfterFunc(c.pause, func() { m.again <- i })
+	default:
+		m.code = status.Code()
+		m.log.Warn("copy ended; it is not started again (--revive does that)", "copy", i+1, "status", status.String())
+	}
+}
