@@ -3,6 +3,7 @@ package sockets
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -124,5 +125,23 @@ func TestKeptFileInMountNamespace(t *testing.T) {
 	}
 	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != unix.ENOENT {
 		t.Errorf("the file that it hides was kept: %v", r.Errno)
+	}
+}
+
+// What can't be looked at runs.
+func TestKeptFileOfOpaqueProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.pid")
+	touch(t, file)
+	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
+	g.tracker.KeepFiles([]string{file})
+	g.tracker.Yield(&Preserved{})
+	g.must(t, 0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if _, err := os.Readlink("/proc/" + strconv.Itoa(g.pid) + "/root"); err == nil {
+		t.Skip("unsupported here: a process that this one may not look into; it may look into all")
+	}
+	if errno := g.unlink(t, file); errno != 0 || exists(file) {
+		t.Errorf("%v; it exists: %v", errno, exists(file))
 	}
 }
