@@ -16,6 +16,7 @@ type census struct {
 	mu      sync.Mutex
 	self    int
 	leaders map[int]int        // generation → its leader's PID
+	check   int                // PID of the check that runs, or 0: it is of no generation
 	known   map[identity]int   // process → generation
 	alive   func() []proc.Stat // the machine's processes; tests put in their own
 }
@@ -102,6 +103,39 @@ func (c *census) ended(generation int) {
 	}
 }
 
+// was tells the generation of a process that has just been reaped; 0 where it was never seen.
+func (c *census) was(pid int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, g := range c.known {
+		if id.pid == pid {
+			return g
+		}
+	}
+	return 0
+}
+
+// noGeneration is what a check and its processes are of.
+const noGeneration = -1
+
+// checks notes a check that the supervisor has just forked, so that it counts
+// as no part of the service.
+func (c *census) checks(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.check = pid
+}
+
+// checked notes the end of a check.
+func (c *census) checked(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count() // so that what it has left behind is known for its own
+	if c.check == pid {
+		c.check = 0
+	}
+}
+
 // members lists the living processes of a generation, the leader first where it lives.
 func (c *census) members(generation int) []int {
 	c.mu.Lock()
@@ -164,6 +198,9 @@ func (c *census) count() []counted {
 	leaders := make(map[int]int, len(c.leaders))
 	for g, pid := range c.leaders {
 		leaders[pid] = g
+	}
+	if c.check != 0 {
+		leaders[c.check] = noGeneration
 	}
 	var of func(st proc.Stat, depth int) int
 	of = func(st proc.Stat, depth int) int {

@@ -81,12 +81,20 @@ type Config struct {
 	// PassHangup lets the service have SIGHUP: it may handle it, and the current leader gets
 	// each one that restarts.
 	PassHangup bool
+	// EnvFile is a file of KEY=VALUE lines (package envfile) that are added to the environment of each
+	// generation, read anew at its start. Empty is none.
+	EnvFile string
+	// Dir is the working directory of the service, resolved anew at each start. Empty is huptime's own.
+	Dir string
+	// Check is a shell command line that must succeed, within ReadyTimeout, before a restart begins. Empty is none.
+	Check string
+	// Unlink are files that are removed right before each generation starts: pid files. What is there
+	// afterwards is the new generation's, and the old one can't remove it. Relative ones are relative to huptime's working directory.
+	Unlink []string
+	// Ready is called once, when generation 1 is ready. Nil is nobody.
+	Ready func()
 	// MaxGenerations is how many may live at once; a restart beyond it waits until one has ended.
 	MaxGenerations int
-	// Unlink are files that the service makes at its start and removes at its
-	// end (pid files): an old generation can't remove what is its successor's by
-	// then. Relative ones are relative to huptime's working directory.
-	Unlink []string
 	// Log takes what happens; nil is silence.
 	Log *slog.Logger
 	// Trace prints every notified call at debug level.

@@ -40,7 +40,7 @@
 //	drained, timeout                                                                                stop signal
 //	kill-after                                                                                                              killed
 //
-// A restart runs from SIGHUP until the old generation is gated. HUPs that come
+// In fork mode a restart runs from SIGHUP until the old generation is gated. HUPs that come
 // meanwhile are one more restart. An old generation that drains does not hold
 // up the next restart, until MaxGenerations are alive.
 //
@@ -49,6 +49,29 @@
 // Before a generation is launched the current one yields (process.Yield): from then on pid files (Config.Unlink) and the files of
 // preserved unix sockets are its successor's, and it can't remove them. That ends when the successor has failed and its last process is gone, or
 // when huptime itself is told to end.
+//
+// # The gap
+//
+// In exec mode the old generation is retired first, and stays the current one until it is over: then there is a gap, in which
+// no generation serves and the supervisor holds the preserved sockets, whose queues are as deep as the system allows. With
+// Config.Revive there is one after the service has ended by itself.
+//
+//	event            old one gating, draining, stopping   between two starts          starting in the gap
+//	HUP              nothing: the start is yet to come    start now, count from 0     one restart after this one
+//	exited, killed   start                                                            pause, start; given up after StartRetries,
+//	                                                                                  or never with Revive
+//	ready                                                                             serves; the gap is closed
+//	ready timeout                                                                     killed, then as exited
+//	TERM, INT        stop signal; then huptime exits so   huptime exits with 128+n    forwarded; then huptime exits so
+//	other signals    forwarded                                                        forwarded
+//
+// Pauses grow from 0.1 s to 5 s, and begin anew after a generation has served for 10 s, and at a SIGHUP.
+//
+// # Who is left behind
+//
+// A leader may end before its generation does: daemons do, and masters whose workers finish their connections. Nobody is
+// killed for that. Only after TERM or INT, when huptime itself is to end, those that are left have KillAfter from then on.
+// The generation's status is its leader's; or, where others outlive it, that of the last child of the supervisor's to end.
 //
 // # Order of things at the end of a generation
 //

@@ -27,16 +27,28 @@ func (m *machine) reapAll() {
 	}
 	for _, child := range children {
 		for _, g := range m.living {
-			if g.process.Leader() == child.pid && !g.reaped {
+			switch {
+			case g.process.Leader() == child.pid && !g.reaped:
 				g.reaped, g.status = true, child.status
 				if !g.gone {
 					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
+					m.leaderEnded(g)
 				}
+			case child.generation == g.number && g.reaped && !g.killed:
+				g.status = child.status // a daemon's leader ended long ago: what counts is who ends last
 			}
 		}
 	}
 	for _, g := range append([]*generation(nil), m.living...) {
 		m.buryIfOver(g)
+	}
+}
+
+// leaderEnded follows the end of a leader that leaves others behind. After TERM or INT they
+// have as long as an old generation has: nobody signals them any more.
+func (m *machine) leaderEnded(g *generation) {
+	if m.ending {
+		m.killLater(g)
 	}
 }
 

@@ -119,12 +119,19 @@ func (f *fake) Close()                          { f.note("close") }
 // run makes a world in a bubble of fake time, starts the machine and lets the test drive it.
 func run(t *testing.T, drive func(w *world)) {
 	t.Helper()
+	runWith(t, func(*Config) {}, drive)
+}
+
+// runWith does so with a changed configuration.
+func runWith(t *testing.T, change func(*Config), drive func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, in: &inbox{hup: make(chan os.Signal, 1), child: make(chan os.Signal, 1),
 			end: make(chan os.Signal, 8), forward: make(chan os.Signal, 8)}, result: make(chan struct{})}
 		cfg := Config{DrainTimeout: time.Hour, ReadyTimeout: time.Minute, KillAfter: 10 * time.Second,
 			StopSignal: syscall.SIGTERM, MaxGenerations: 3,
 			Log: slog.New(slog.NewTextHandler(io.Writer(&w.log), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		change(&cfg)
 		w.m = newMachine(cfg, host{
 			launch: func(number int, _ *sockets.Preserved) (process, error) {
 				if len(w.launches) > 0 {
@@ -158,6 +165,7 @@ func run(t *testing.T, drive func(w *world)) {
 
 // finish ends what the test left and checks that nothing stays.
 func (w *world) finish() {
+	w.end(syscall.SIGTERM) // or it starts the service again
 	for range 3 {
 		for _, f := range w.fakes {
 			w.die(f.number, killedBy(syscall.SIGKILL))
@@ -209,7 +217,7 @@ func (w *world) die(n int, status Status) {
 		return
 	}
 	f.dead = true
-	w.ended = append(w.ended, reaped{f.Leader(), status})
+	w.ended = append(w.ended, reaped{pid: f.Leader(), status: status})
 	select {
 	case w.in.child <- syscall.SIGCHLD:
 	default:

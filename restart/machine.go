@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"huptime/sockets"
@@ -21,19 +22,20 @@ type machine struct {
 	ctx    context.Context // ends with run
 	stop   context.CancelFunc
 
-	living  []*generation // oldest first
-	current *generation   // the one that serves; nil while the first starts, or after it has ended
-	next    *generation   // the one that starts to replace it
-	highest int           // number of the newest
-	gap     *gap          // set while no generation serves, or is about to
-	pause   time.Duration // before the next start in a gap
-	begun   time.Time     // when the restart that runs was begun
-	pending bool          // one more restart is wanted
-	ending  bool          // no restart any more; exit when nobody lives
-	ends    int           // how many TERM and INT came
-	reaping bool          // one more look for ended children is due
-	exit    int
-	err     error // why generation 1 could not be started
+	living   []*generation // oldest first
+	current  *generation   // the one that serves; nil while the first starts, or after it has ended
+	next     *generation   // the one that starts to replace it
+	highest  int           // number of the newest
+	gap      *gap          // set while no generation serves, or is about to
+	pause    time.Duration // before the next start in a gap
+	begun    time.Time     // when the restart that runs was begun
+	pending  bool          // one more restart is wanted
+	ending   bool          // no restart any more; exit when nobody lives
+	ends     int           // how many TERM and INT came
+	checking *checking     // the check that a restart waits for, or nil
+	reaping  bool          // one more look for ended children is due
+	exit     int
+	err      error // why generation 1 could not be started
 }
 
 // host is what the machine needs of the world. Tests put in their own.
@@ -44,12 +46,16 @@ type host struct {
 	reap func() (list []reaped, ok bool)
 	// promoted is told the leader of the generation that has become the current one.
 	promoted func(leader int)
+	// check runs the check. done is called once, later and on another goroutine. cancel kills it, with the reason; it
+	// may be called at any time, on the machine's goroutine.
+	check func(done func(output string, err error)) (cancel func(why error))
 }
 
 // reaped is an ended child of the supervisor's.
 type reaped struct {
-	pid    int
-	status Status
+	pid        int
+	status     Status
+	generation int // whose it was, if that is known of one that the supervisor did not start itself
 }
 
 func newMachine(cfg Config, h host) *machine {
@@ -121,12 +127,16 @@ func (m *machine) launch(from *sockets.Preserved) {
 	}
 	// These end with the generation: AwaitReady by ctx, or when its launcher or the processes are
 	// gone, the second by the hangup.
+	told := make(chan struct{}) // closed when the machine knows that it runs, or why not
+	tell := sync.OnceFunc(func() { close(told) })
 	go func() {
-		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }) })
+		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }); tell() })
 		m.post(func() { m.readiness(g, err) })
+		tell()
 	}()
 	go func() {
 		<-p.Ended()
+		<-told // or the end of a failed launch would be heard of before its reason
 		m.post(func() { m.gone(g) })
 	}()
 	timer := m.after(m.cfg.ReadyTimeout, func() { m.readyTimeout(g) })

@@ -303,7 +303,7 @@ func TestOldGeneration(t *testing.T) {
 			w.ready(1)
 			w.hup()
 			w.ready(2)
-			w.gated(1, fmt.Errorf("process 5: %w", sockets.ErrOpaque))
+			w.gated(1, errOpaque())
 			w.did(1, "collect", "gate", "SIGTERM")
 		})
 	})
@@ -320,13 +320,27 @@ func TestOldGeneration(t *testing.T) {
 	})
 }
 
+func errOpaque() error { return fmt.Errorf("process 5: %w", sockets.ErrOpaque) }
+
 // TestRandomWalk throws everything at the machine in any order.
 func TestRandomWalk(t *testing.T) {
-	for seed := range uint64(300) {
-		run(t, func(w *world) {
+	for name, change := range map[string]func(*Config){
+		"fork":              func(*Config) {},
+		"exec":              execMode,
+		"revive":            func(c *Config) { c.Revive = ReviveOnFailure },
+		"exec and revive":   func(c *Config) { c.Mode, c.Revive = Exec, ReviveAlways },
+		"wait, with hangup": func(c *Config) { c.Wait, c.PassHangup = true, true },
+	} {
+		t.Run(name, func(t *testing.T) { walk(t, change) })
+	}
+}
+
+func walk(t *testing.T, change func(*Config)) {
+	for seed := range uint64(200) {
+		runWith(t, change, func(w *world) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			for range 60 {
-				f := w.fakes[random.IntN(len(w.fakes))]
+				f := w.fakes[max(0, len(w.fakes)-1-random.IntN(4))] // mostly one that lives
 				put := func(c chan error, err error) {
 					select {
 					case c <- err:
@@ -387,10 +401,13 @@ func (w *world) invariants(seed uint64) {
 	if len(w.m.living) > w.m.cfg.MaxGenerations {
 		w.t.Errorf("seed %d: %d generations live", seed, len(w.m.living))
 	}
+	if w.m.cfg.Mode == Exec && len(w.m.living) > 1 {
+		w.t.Errorf("seed %d: %d generations live in exec mode", seed, len(w.m.living))
+	}
 	if states[serving] > 1 || states[starting] > 1 || states[gating] > 1 {
 		w.t.Errorf("seed %d: states %v", seed, states)
 	}
-	if w.m.current != nil && w.m.current.state != serving || w.m.next != nil && w.m.next.state != starting {
+	if w.m.cfg.Mode == Fork && w.m.current != nil && w.m.current.state != serving || w.m.next != nil && w.m.next.state != starting {
 		w.t.Errorf("seed %d: the current or the next generation is in another state", seed)
 	}
 }

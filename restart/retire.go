@@ -44,7 +44,7 @@ func (m *machine) busy() string {
 		return "the restart that runs"
 	case m.current == nil:
 		return "the first generation, or the one that takes over, to be ready"
-	case m.next != nil:
+	case m.next != nil, m.checking != nil:
 		return "the restart that runs"
 	}
 	for _, g := range m.living {
@@ -66,6 +66,15 @@ func (m *machine) nextRestart() {
 	m.pending = false
 	m.log.Info("restart begun", "generation", m.highest+1)
 	m.begun = time.Now()
+	if m.cfg.Check != "" {
+		m.startCheck()
+		return
+	}
+	m.replace()
+}
+
+// replace starts the generation that is to replace the current one.
+func (m *machine) replace() {
 	from, err := m.current.process.Collect()
 	if err != nil {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
@@ -168,11 +177,11 @@ func (m *machine) stopGeneration(g *generation, why string) {
 
 // killLater kills a generation that does not end after its stop signal.
 func (m *machine) killLater(g *generation) {
-	if m.cfg.Wait || g.state != stopping {
+	if m.cfg.Wait {
 		return
 	}
 	timer := m.after(m.cfg.KillAfter, func() {
-		if g.state == stopping && !g.killed {
+		if g.state != over && !g.killed {
 			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())
 			m.kill(g)
 		}
@@ -213,6 +222,7 @@ func (m *machine) end(sig sigNumber) {
 
 // endOthers ends every generation but the one that signals go to. In exec mode that one may be on its way out already.
 func (m *machine) endOthers() {
+	m.stopCheck()
 	for _, g := range append([]*generation(nil), m.living...) {
 		switch {
 		case g == m.addressee() && (g.state == serving || g.state == starting):

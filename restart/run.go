@@ -61,10 +61,10 @@ func Run(cfg Config) (int, error) {
 		return ExitFailure, err
 	}
 	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling()}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: reap, promoted: s.promoted}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -76,6 +76,7 @@ type supervisor struct {
 	census    *census
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
+	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
 // buildFilters builds the two filters that generations run under.
@@ -96,11 +97,10 @@ func buildFilters(level notify.Level, options []notify.FilterOption) (plain, ful
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	program := s.plain
-	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
-		program = s.full
+	launch, err := s.prepare(from)
+	if err != nil {
+		return nil, err
 	}
-	launch := notify.Launch{Command: s.cfg.Command, Program: program, Inherited: s.inherited, Hangup: s.cfg.PassHangup}
 	ready, err := s.throughPool(&launch)
 	if err != nil {
 		return nil, err
@@ -175,6 +175,10 @@ func (s *supervisor) promoted(leader int) {
 	if name, err := proc.ReadComm(leader); err == nil && s.cfg.Copies <= 1 {
 		s.takeName(name)
 	}
+	if ready := s.cfg.Ready; ready != nil {
+		s.cfg.Ready = nil
+		ready()
+	}
 }
 
 // takeName makes killall and pgrep find the supervisor by the service's name.
@@ -184,10 +188,22 @@ func (s *supervisor) takeName(name string) {
 	}
 }
 
-// reap collects every child that has ended. It is the only place that waits
+// reap implements host. It runs on the machine's goroutine, and tells those who watch a child.
+func (s *supervisor) reap() ([]reaped, bool) {
+	list, ok := reapChildren()
+	for i, child := range list {
+		list[i].generation = s.census.was(child.pid)
+		if f := s.watched[child.pid]; f != nil {
+			f(child.status)
+		}
+	}
+	return list, ok
+}
+
+// reapChildren collects every child that has ended. It is the only place that waits
 // for children: a second one would steal statuses from it. It declines while a
 // process is frozen, because it would steal that one's stops.
-func reap() (list []reaped, ok bool) {
+func reapChildren() (list []reaped, ok bool) {
 	ok = remote.TryReap(func() {
 		for {
 			var status unix.WaitStatus

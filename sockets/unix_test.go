@@ -331,6 +331,9 @@ func TestUnixWithheldUnlink(t *testing.T) {
 		t.Fatal("a path was removed that nobody had asked for")
 	}
 	p = collect(t, old)
+	if !p.HasFile(name) || p.HasFile(name+"x") || p.HasFile("/") || (*Preserved)(nil).HasFile(name) {
+		t.Error("what is a preserved socket's file is not told from what is none")
+	}
 	old.tracker.Yield(p)
 	if errno := old.unlink(t, name); errno != 0 || !unixSocketExists(name) {
 		t.Fatalf("the successor has yet to claim it: %v", errno)

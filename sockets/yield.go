@@ -113,3 +113,18 @@ func (p *Preserved) HasPaths() bool {
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.file != nil })
 }
+
+// HasFile tells whether a path of the supervisor's is the file of one of the preserved sockets.
+func (p *Preserved) HasFile(path string) bool {
+	if !p.HasPaths() {
+		return false
+	}
+	found, err := paths.Own(path)
+	if err != nil {
+		return false
+	}
+	defer found.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.fd >= 0 && s.file != nil && s.file.is(found) })
+}

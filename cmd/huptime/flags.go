@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -27,6 +29,8 @@ type options struct {
 	revive    string
 	hup       string
 	stop      string
+	daemon    bool
+	pidFile   string
 }
 
 // maxCopies keeps a slip of the finger (--multi=80000) from taking the machine down.
@@ -55,7 +59,12 @@ func flags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
 	f.BoolVar(&o.config.Wait, "wait", false, "never kill an old generation: it has ended when the last of its processes has, however long that takes")
+	f.StringVar(&o.config.EnvFile, "env-file", "", "a `FILE` of lines KEY=VALUE for the service's environment, read anew at each start")
+	f.StringVar(&o.config.Dir, "chdir", "", "the service's working `DIR`ectory, resolved anew at each start")
+	f.StringVar(&o.config.Check, "check", "", "a shell `COMMAND` line that must succeed before a restart begins")
 	f.StringArrayVar(&o.config.Unlink, "unlink", nil, "a `FILE` to remove right before each start of the service; may be repeated")
+	f.StringVar(&o.pidFile, "pid-file", "", "write huptime's PID to `FILE` while it runs")
+	f.BoolVar(&o.daemon, "daemon", false, "go into the background once the service is ready")
 	f.BoolVar(&o.debug, "debug", false, "log every decision")
 	f.BoolVar(&o.config.Trace, "trace", false, "log every notified call, the answer and how long it took")
 	f.StringVar(&o.logFormat, "log-format", "text", "how to log on standard error: text or json")
@@ -92,7 +101,28 @@ func parse(args []string) (options, error) {
 	if o.config.Wait && f.Changed("kill-after") {
 		return o, errors.New("--wait and --kill-after exclude each other: leave one out")
 	}
-	return o, o.check()
+	if err := o.check(); err != nil {
+		return o, err
+	}
+	return o, checkTexts(f, o.config.Unlink)
+}
+
+// checkTexts refuses flags whose value is a name but empty, as from a variable of a script that is not set.
+func checkTexts(f *pflag.FlagSet, unlink []string) error {
+	for _, text := range []struct{ flag, write string }{
+		{"env-file", "the name of a file of lines KEY=VALUE"},
+		{"chdir", "the name of a directory"},
+		{"check", "a command line"},
+		{"pid-file", "the name of a file"},
+	} {
+		if flag := f.Lookup(text.flag); flag.Changed && strings.Trim(flag.Value.String(), " \t\n") == "" {
+			return fmt.Errorf("--%s is empty: write %s, or leave the flag out", text.flag, text.write)
+		}
+	}
+	if slices.Contains(unlink, "") {
+		return errors.New("--unlink is empty: write the name of a file, or leave the flag out")
+	}
+	return nil
 }
 
 func (o *options) check() error {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 
+	"huptime/internal/daemon"
+	"huptime/internal/pidfile"
 	"huptime/internal/pool"
 	"huptime/notify"
 	"huptime/restart"
@@ -27,6 +29,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if pool.IsMaster(args) {
 		return pool.Run(args)
 	}
+	var ready func()
+	if daemon.IsBackground(args) {
+		var err error
+		if args, ready, err = daemon.Adopt(args); err != nil {
+			return fail(stderr, restart.ExitFailure, err)
+		}
+	}
 	o, err := parse(args[1:])
 	if err != nil {
 		return fail(stderr, restart.ExitFailure, err)
@@ -39,9 +48,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "huptime %s\n", version)
 		return 0
 	}
+	if o.daemon && ready == nil {
+		return background(args, stderr)
+	}
+	o.config.Ready = ready
 	o.config.Log = logger(o, stderr)
+	if o.pidFile != "" {
+		pid, err := pidfile.Create(o.pidFile)
+		if err != nil {
+			return fail(stderr, restart.ExitFailure, err)
+		}
+		defer pid.Remove()
+	}
 	status, err := restart.Run(o.config)
 	if err != nil {
+		return fail(stderr, status, err)
+	}
+	return status
+}
+
+// background starts huptime in the background and returns when the service is ready, or was not to be.
+func background(args []string, stderr io.Writer) int {
+	status, err := daemon.Start(args)
+	if err != nil {
+		if status == 0 {
+			status = restart.ExitFailure
+		}
 		return fail(stderr, status, err)
 	}
 	return status

@@ -94,8 +94,9 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// TestEmptyRoot: the static binary runs where there is nothing but itself, the service and /proc.
-func TestEmptyRoot(t *testing.T) {
+// emptyRoot makes a root directory that has huptime, the service and /proc, and nothing else.
+func emptyRoot(t *testing.T) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		missing(t, "changing the root directory needs root")
 	}
@@ -114,6 +115,12 @@ func TestEmptyRoot(t *testing.T) {
 		missing(t, "cannot mount /proc: "+err.Error())
 	}
 	t.Cleanup(func() { unix.Unmount(root+"/proc", unix.MNT_DETACH) })
+	return root
+}
+
+// TestEmptyRoot: the static binary runs where there is nothing but itself, the service and /proc.
+func TestEmptyRoot(t *testing.T) {
+	root := emptyRoot(t)
 	eachLevel(t, func(t *testing.T, level string) {
 		s := golang(t)
 		s.command = []string{"/service", "-addr", s.addr}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience bounds every wait for an event. It is no measure of anything: reaching it fails the test.
@@ -31,6 +32,7 @@ type event struct {
 	Why        string
 	Signal     string
 	Track      string
+	Output     string
 }
 
 // supervisor is a running huptime.
@@ -237,15 +239,27 @@ func (s *supervisor) processes() []int {
 	return pids
 }
 
-// freePort asks the kernel for a port that nobody has.
+// freePort asks the kernel for a port that nobody has, and keeps it for the test: a socket that is bound and does not
+// listen keeps the kernel from giving the port to another test or to a client's connection. SO_REUSEADDR, which it gets
+// after its own bind, lets a service that sets it as well listen there all the same.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr.(*unix.SockaddrInet4).Port
 }
 
 // write puts text into a new or existing file, in one step.

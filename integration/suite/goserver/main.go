@@ -21,8 +21,9 @@ import (
 func main() {
 	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only) or nothing before each")
 	version := flag.String("version", "", "file that holds the version, read at start")
-	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, never, delay=D, also=ADDR")
+	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, kill=N, never, delay=D, also=ADDR, between=D (sleep between two addresses)")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
+	reportHUP := flag.Bool("report-hup", false, "say so at SIGHUP, and live on")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	lock := flag.String("lock", "", "file to lock: the service must not run twice; 4 is the exit status if it does")
 	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
@@ -33,13 +34,22 @@ func main() {
 		signal.Notify(c, syscall.SIGHUP)
 		go func() { <-c; fmt.Println("heard SIGHUP"); os.Exit(9) }()
 	}
+	if *reportHUP {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGHUP)
+		go func() {
+			for range c {
+				fmt.Fprintln(os.Stderr, "heard SIGHUP")
+			}
+		}()
+	}
 	if *ignore {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	if *report {
 		go printSignals()
 	}
-	behave(*config, addrs)
+	between := behave(*config, addrs)
 	if *lock != "" {
 		lockOrExit(*lock)
 	}
@@ -67,7 +77,10 @@ func main() {
 		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), strconv.Itoa(resp.StatusCode))
 	})
 	failed := make(chan error)
-	for _, addr := range strings.Split(*addrs, ",") {
+	for i, addr := range strings.Split(*addrs, ",") {
+		if i > 0 {
+			time.Sleep(between)
+		}
 		l, err := listen(addr)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -121,10 +134,10 @@ func closeAtSignal(l net.Listener) {
 }
 
 // behave does what the words in the file say.
-func behave(file string, addrs *string) {
+func behave(file string, addrs *string) (between time.Duration) {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return
+		return 0
 	}
 	defer f.Close()
 	s := bufio.NewScanner(f)
@@ -145,8 +158,11 @@ func behave(file string, addrs *string) {
 			time.Sleep(d)
 		case "also":
 			*addrs += "," + value
+		case "between":
+			between, _ = time.ParseDuration(value)
 		}
 	}
+	return between
 }
 
 func printSignals() {

@@ -153,7 +153,90 @@ def asynchronous():
     asyncio.run(main())
 
 
+def daemon():
+    """Double fork, a session of its own, every descriptor closed: the way of old."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.closerange(0, 1024)
+    for _ in range(3):
+        os.open("/dev/null", os.O_RDWR)
+    thread()
+
+
+def gunicorn():
+    """A master that forks workers which accept on its socket, and forks again whoever dies."""
+    s = listening()
+    workers = set()
+    ending = []
+
+    def end(*_):
+        ending.append(1)
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    term = {signal.SIGTERM}
+    while not ending or workers:
+        # A worker that is not in the set yet would miss its SIGTERM: none comes meanwhile.
+        signal.pthread_sigmask(signal.SIG_BLOCK, term)
+        while len(workers) < POOL and not ending:
+            pid = os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+                for _ in range(200):
+                    converse(s.accept()[0])
+                os._exit(0)  # like max_requests: the master forks another
+            workers.add(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+        try:
+            workers.discard(os.wait()[0])
+        except (ChildProcessError, InterruptedError):
+            pass
+    os._exit(0)
+
+
+def mutex():
+    """Prefork with select and a lock around accept, as Apache once did."""
+    import fcntl
+    import tempfile
+    s = listening()
+    s.setblocking(False)
+    lock = tempfile.TemporaryFile()
+    workers = []
+    for _ in range(POOL):
+        workers.append(os.fork())
+        if workers[-1] == 0:
+            break
+    if 0 not in workers:
+        def end(*_):
+            for pid in workers:
+                os.kill(pid, signal.SIGTERM)
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, end)
+        while True:
+            os.wait()
+    while True:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        try:
+            select.select([s], [], [])
+            conn = s.accept()[0]
+        except BlockingIOError:
+            continue
+        finally:
+            fcntl.lockf(lock, fcntl.LOCK_UN)
+        conn.setblocking(True)
+        converse(conn)
+
+
 {
+    "daemon": daemon,
+    "gunicorn": gunicorn,
+    "mutex": mutex,
     "serial": serial,
     "select": selecting,
     "thread": thread,

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"huptime/notify"
+)
+
+// TestParse: each flag arrives where it belongs. A flag that has no line here fails the test.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	untested := make(map[string]bool)
+	flags(&options{}).VisitAll(func(f *pflag.Flag) { untested[f.Name] = true })
+	for flag, test := range map[string]struct {
+		args  []string
+		taken func(o options) bool
+	}{
+		"seccomp":       {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
+		"fork":          {[]string{"--fork"}, func(o options) bool { return o.fork }},
+		"track":         {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
+		"drain-timeout": {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
+		"ready-timeout": {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
+		"stop-signal":   {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
+		"kill-after":    {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
+		"env-file":      {[]string{"--env-file", "a b"}, func(o options) bool { return o.config.EnvFile == "a b" }},
+		"chdir":         {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
+		"check":         {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
+		"unlink":        {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
+		"pid-file":      {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
+		"daemon":        {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
+		"debug":         {[]string{"--debug"}, func(o options) bool { return o.debug }},
+		"trace":         {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
+		"log-format":    {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
+		"version":       {[]string{"--version"}, func(o options) bool { return o.version }},
+		"help":          {[]string{"-h"}, func(o options) bool { return o.help }},
+	} {
+		o, err := parse(append(slices.Clone(test.args), "service", "--debug", "-x"))
+		if err != nil || !test.taken(o) {
+			t.Errorf("%q: %+v, %v", test.args, o, err)
+		}
+		if !o.help && !o.version && !slices.Equal(o.config.Command, []string{"service", "--debug", "-x"}) {
+			t.Errorf("%q: the command is %q", test.args, o.config.Command)
+		}
+		if !untested[flag] {
+			t.Errorf("there is no flag --%s", flag)
+		}
+		delete(untested, flag)
+	}
+	for flag := range untested {
+		t.Errorf("--%s is not tested here", flag)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	o, err := parse([]string{"--", "-service"})
+	if err != nil || !slices.Equal(o.config.Command, []string{"-service"}) {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	c := o.config
+	if c.Level != notify.LevelAuto || c.DrainTimeout != 10*time.Minute || c.ReadyTimeout != time.Minute || c.KillAfter != 10*time.Second ||
+		c.StopSignal != syscall.SIGTERM || c.MaxGenerations != 3 || c.EnvFile != "" || c.Dir != "" || c.Check != "" || c.Unlink != nil ||
+		c.Trace || o.debug || o.daemon || o.pidFile != "" || o.logFormat != "text" {
+		t.Errorf("%+v", o)
+	}
+}
+
+// TestBadValues: one line, with the flag as it was written and what to write instead.
+func TestBadValues(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		says []string
+	}{
+		{nil, []string{"no command", "usage: huptime"}},
+		{[]string{""}, []string{"no command"}},
+		{[]string{"--nothing", "x"}, []string{"--nothing", "--help"}},
+		{[]string{"-x"}, []string{"-x", "put -- before the command"}},
+		{[]string{"--chdir"}, []string{"--chdir", "needs an argument"}},
+		{[]string{"--seccomp=no", "x"}, []string{"--seccomp", "--help"}},
+		{[]string{"--seccomp=false", "x"}, []string{"--seccomp", "leave the flag out"}},
+		{[]string{"--fork=false", "x"}, []string{"--fork", "leave the flag out"}},
+		{[]string{"--fork=2", "x"}, []string{"--fork", "--help"}},
+		{[]string{"--track=all", "x"}, []string{"--track", "connections"}},
+		{[]string{"--drain-timeout=5", "x"}, []string{"--drain-timeout", "duration"}},
+		{[]string{"--drain-timeout=-5s", "x"}, []string{"--drain-timeout", "30s"}},
+		{[]string{"--ready-timeout=0", "x"}, []string{"--ready-timeout", "30s"}},
+		{[]string{"--ready-timeout=-1s", "x"}, []string{"--ready-timeout", "30s"}},
+		{[]string{"--kill-after=x", "x"}, []string{"--kill-after", "duration"}},
+		{[]string{"--kill-after=-1s", "x"}, []string{"--kill-after", "30s"}},
+		{[]string{"--stop-signal=0", "x"}, []string{"--stop-signal", "1 to 64"}},
+		{[]string{"--stop-signal=TREM", "x"}, []string{"--stop-signal", "TERM"}},
+		{[]string{"--env-file=", "x"}, []string{"--env-file", "KEY=VALUE"}},
+		{[]string{"--chdir=", "x"}, []string{"--chdir", "directory"}},
+		{[]string{"--check= ", "x"}, []string{"--check", "command line"}},
+		{[]string{"--unlink=", "x"}, []string{"--unlink", "name of a file"}},
+		{[]string{"--pid-file", "", "x"}, []string{"--pid-file", "name of a file"}},
+		{[]string{"--daemon=maybe", "x"}, []string{"--daemon", "--help"}},
+		{[]string{"--debug=2", "x"}, []string{"--debug", "--help"}},
+		{[]string{"--trace=2", "x"}, []string{"--trace", "--help"}},
+		{[]string{"--log-format=xml", "x"}, []string{"--log-format", "text or json"}},
+	} {
+		_, err := parse(test.args)
+		if err == nil {
+			t.Errorf("%q is taken", test.args)
+			continue
+		}
+		for _, want := range test.says {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %q has no %q", test.args, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %q is no single line", test.args, err)
+		}
+	}
+}
+
+func TestUsageListsEveryFlag(t *testing.T) {
+	t.Parallel()
+	text := usage()
+	flags(&options{}).VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(text, "--"+f.Name) || f.Usage == "" {
+			t.Errorf("--%s is not explained", f.Name)
+		}
+	})
+	for _, word := range []string{"SIGHUP", "COMMAND", "125", "126", "127", "128+N"} {
+		if !strings.Contains(text, word) {
+			t.Errorf("%s is not explained", word)
+		}
+	}
+}
+
+func TestHelpVersionAndFailure(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args           []string
+		status         int
+		stdout, stderr string
+	}{
+		{[]string{"huptime", "--help"}, 0, usage(), ""},
+		{[]string{"huptime", "-h", "x"}, 0, usage(), ""},
+		{[]string{"huptime", "--version"}, 0, "huptime " + version + "\n", ""},
+		{[]string{"huptime", "--chdir=", "x"}, 125, "", "huptime: --chdir is empty: write the name of a directory, or leave the flag out\n"},
+		{[]string{"huptime daemon", "0", "--version"}, 125, "", "huptime: cannot run in the background: \"0\" is no descriptor; do not start huptime by this name\n"},
+	} {
+		var stdout, stderr strings.Builder
+		status := run(test.args, &stdout, &stderr)
+		if status != test.status || stdout.String() != test.stdout || stderr.String() != test.stderr {
+			t.Errorf("%q: %d, %q, %q", test.args, status, stdout.String(), stderr.String())
+		}
+	}
+}

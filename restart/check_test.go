@@ -1,0 +1,135 @@
+package restart
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+func TestCheckCommand(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		line  string
+		shell bool
+		want  []string
+	}{
+		{"nginx -t", true, []string{"/bin/sh", "-c", "nginx -t"}},
+		{"a | b", true, []string{"/bin/sh", "-c", "a | b"}},
+		{" nginx  -t\t-c x ", false, []string{"nginx", "-t", "-c", "x"}},
+		{"/a/b=c:d,e+f@g%h", false, []string{"/a/b=c:d,e+f@g%h"}},
+		{"a | b", false, nil},
+		{"a 'b c'", false, nil},
+		{"a $B", false, nil},
+		{"a\nb", false, nil},
+	} {
+		got, err := checkCommand(test.line, test.shell)
+		if (err == nil) != (test.want != nil) || !slices.Equal(got, test.want) {
+			t.Errorf("%q, shell %v: %q, %v; want %q", test.line, test.shell, got, err, test.want)
+		}
+		if err != nil && (!strings.Contains(err.Error(), shell) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%q: %v", test.line, err)
+		}
+	}
+}
+
+func TestLastOf(t *testing.T) {
+	t.Parallel()
+	text := []byte(strings.Repeat("x", maxCheckOutput) + "end")
+	if got := lastOf(text); len(got) != maxCheckOutput || !strings.HasSuffix(string(got), "xend") {
+		t.Errorf("%d bytes", len(got))
+	}
+	if got := lastOf([]byte("short")); string(got) != "short" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A check and all that it starts are of no generation, also when its processes have lost their parents.
+func TestCensusLeavesChecksOut(t *testing.T) {
+	t.Parallel()
+	const self, leader, worker, check, child, orphan = 10, 20, 21, 30, 31, 32
+	processes := []proc.Stat{
+		{PID: leader, PPID: self, PGRP: leader, Session: self, StartTime: 1, State: 'S'},
+		{PID: worker, PPID: leader, PGRP: leader, Session: self, StartTime: 2, State: 'S'},
+		{PID: check, PPID: self, PGRP: check, Session: self, StartTime: 3, State: 'S'},
+		{PID: child, PPID: check, PGRP: child, Session: child, StartTime: 4, State: 'S'},
+		{PID: orphan, PPID: self, PGRP: check, Session: self, StartTime: 5, State: 'S'},
+	}
+	c := newCensus()
+	c.self = self
+	c.alive = func() []proc.Stat { return processes }
+	c.began(1, leader)
+	c.checks(check)
+	want := []int{leader, worker}
+	if got := c.members(1); !slices.Equal(got, want) {
+		t.Errorf("with the check: %v, want %v", got, want)
+	}
+	// The check has ended, and its child is the supervisor's now.
+	processes = slices.Delete(processes, 2, 3)
+	processes[2].PPID = self
+	c.checked(check)
+	if got := c.members(1); !slices.Equal(got, want) {
+		t.Errorf("after the check: %v, want %v", got, want)
+	}
+	if got := c.after(0); !slices.Equal(got, want) {
+		t.Errorf("all generations have %v, want %v", got, want)
+	}
+}
+
+func TestUnlink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	prepare := func() {
+		t.Helper()
+		for _, name := range []string{"regular", "target"} {
+			if err := os.WriteFile(at(name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("target", at("link")); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mknod(at("socket"), unix.S_IFSOCK|0o600, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() string {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return strings.Join(names, " ")
+	}
+	if err := os.Mkdir(at("directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(at("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	prepare()
+	for name, says := range map[string]string{"directory": "a directory", "fifo": "a FIFO", "regular/below": "not a directory"} {
+		err := unlink([]string{at("regular"), at(name)})
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), at(name)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := left(); got != "directory fifo link regular socket target" {
+		t.Errorf("after refusals there is %s", got)
+	}
+	if err := unlink([]string{at("regular"), at("link"), at("missing"), at("missing/below"), at("socket"), at("regular")}); err != nil {
+		t.Error(err)
+	}
+	if got := left(); got != "directory fifo target" {
+		t.Errorf("there is %s", got)
+	}
+}
