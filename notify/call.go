@@ -19,9 +19,13 @@ const (
 	CallClose
 	CallSigaction    // rt_sigaction for SIGHUP with a new and an old action
 	CallOldSigaction // the same by sigaction(2) of the 32-bit ABIs, with another layout
+	// CallUnlink is unlink and unlinkat; the arguments are unlinkat's.
+	CallUnlink
+	// CallRename is rename, renameat and renameat2; the arguments are renameat2's.
+	CallRename
 )
 
-var callNames = [...]string{"other", "bind", "listen", "accept", "close", "rt_sigaction", "sigaction"}
+var callNames = [...]string{"other", "bind", "listen", "accept", "close", "rt_sigaction", "sigaction", "unlink", "rename"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -63,17 +67,39 @@ var callNumbers = map[uint32]map[int32]Call{
 		49: CallBind, 50: CallListen, 43: CallAccept, 288: CallAccept, 3: CallClose, 13: CallSigaction,
 		x32Bit | 49: CallBind, x32Bit | 50: CallListen, x32Bit | 43: CallAccept,
 		x32Bit | 288: CallAccept, x32Bit | 3: CallClose, x32Bit | 512: CallSigaction,
+		87: CallUnlink, 263: CallUnlink, 82: CallRename, 264: CallRename, 316: CallRename,
+		x32Bit | 87: CallUnlink, x32Bit | 263: CallUnlink,
+		x32Bit | 82: CallRename, x32Bit | 264: CallRename, x32Bit | 316: CallRename,
 	},
 	ArchI386: {
 		361: CallBind, 363: CallListen, 364: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+		10: CallUnlink, 301: CallUnlink, 38: CallRename, 302: CallRename, 353: CallRename,
 	},
 	ArchAArch64: {
 		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 57: CallClose, 134: CallSigaction,
+		35: CallUnlink, 38: CallRename, 276: CallRename, // it never had unlink and rename
 	},
 	ArchARM: {
 		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+		10: CallUnlink, 328: CallUnlink, 38: CallRename, 329: CallRename, 382: CallRename,
 	},
 }
+
+// The calls whose paths are relative to the working directory, and the one that has directories but no flags. They
+// are presented as their successors: see [Request.Args].
+var (
+	plainPathCalls = map[uint32]map[int32]struct{}{
+		ArchX86_64: {87: {}, 82: {}, x32Bit | 87: {}, x32Bit | 82: {}},
+		ArchI386:   {10: {}, 38: {}},
+		ArchARM:    {10: {}, 38: {}},
+	}
+	renameatNumbers = map[uint32]map[int32]struct{}{
+		ArchX86_64:  {264: {}, x32Bit | 264: {}},
+		ArchI386:    {302: {}},
+		ArchAArch64: {38: {}},
+		ArchARM:     {329: {}},
+	}
+)
 
 var socketcalls = map[uint32]Call{
 	socketcallBind:    CallBind,

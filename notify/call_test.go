@@ -20,7 +20,9 @@ func TestCallNumbers(t *testing.T) {
 		known := 0
 		for name, want := range map[string]Call{
 			"bind": CallBind, "listen": CallListen, "accept": CallAccept, "accept4": CallAccept, "close": CallClose,
-			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction, "getpid": CallOther, "connect": CallOther, "shutdown": CallOther,
+			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction,
+			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename,
+			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallOther, "shutdown": CallOther,
 		} {
 			for _, a := range abi {
 				number, err := seccomp.GetSyscallFromNameByArch(name, a)
@@ -51,7 +53,7 @@ func TestCallNumbers(t *testing.T) {
 
 func TestCallString(t *testing.T) {
 	t.Parallel()
-	for c, want := range map[Call]string{CallOther: "other", CallAccept: "accept", CallOldSigaction: "sigaction", 200: "call(200)"} {
+	for c, want := range map[Call]string{CallOther: "other", CallAccept: "accept", CallOldSigaction: "sigaction", CallRename: "rename", 200: "call(200)"} {
 		if c.String() != want {
 			t.Errorf("%q, want %q", c, want)
 		}

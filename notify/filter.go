@@ -53,6 +53,7 @@ func BuildFilter(level Level, options ...FilterOption) (Program, error) {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
 	rules := trackingRules(level)
+	rules = append(rules, pathRules(options)...)
 	if !slices.Contains(options, WithSIGHUP) {
 		rules = append(rules, deafnessRules()...)
 	}
@@ -69,6 +70,10 @@ type FilterOption uint8
 const (
 	// WithSIGHUP leaves the service its SIGHUP.
 	WithSIGHUP FilterOption = iota + 1
+	// WithUnlink asks about unlink and unlinkat, for who keeps paths from being removed.
+	WithUnlink
+	// WithRename asks about rename, renameat and renameat2, likewise.
+	WithRename
 )
 
 // siblings are the 32-bit ABIs that a machine's kernel may run programs of.
@@ -143,6 +148,23 @@ func trackingRules(level Level) []rule {
 			rule{call: "accept4", action: seccomp.ActNotify},
 			rule{call: "close", action: seccomp.ActNotify},
 		)
+	}
+	return rules
+}
+
+// pathRules asks about the calls that take a name out of a directory. Which path it is
+// can't be seen by a filter, so every one of them is asked about.
+func pathRules(options []FilterOption) []rule {
+	var names []string
+	if slices.Contains(options, WithUnlink) {
+		names = append(names, "unlink", "unlinkat")
+	}
+	if slices.Contains(options, WithRename) {
+		names = append(names, "rename", "renameat", "renameat2")
+	}
+	var rules []rule
+	for _, name := range names {
+		rules = append(rules, rule{call: name, action: seccomp.ActNotify})
 	}
 	return rules
 }

@@ -14,7 +14,7 @@ import (
 // runtime of a puppet does, and its control, is below it.
 const watched = 900
 
-// recorder answers calls on watched descriptors, and lets all others run.
+// recorder answers calls on watched descriptors and those about paths, and lets all others run.
 type recorder struct {
 	mu     sync.Mutex
 	seen   []Request
@@ -22,7 +22,7 @@ type recorder struct {
 }
 
 func (h *recorder) Handle(r *Request) Reply {
-	if fd := r.FD(); fd < watched && fd != -1 && r.Call != CallSigaction {
+	if fd := r.FD(); fd < watched && fd != -1 && r.Call != CallSigaction && r.Call != CallUnlink && r.Call != CallRename {
 		return Continue()
 	}
 	h.mu.Lock()

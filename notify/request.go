@@ -21,13 +21,18 @@ type Request struct {
 	Call   Call
 	Number int32 // as made, in the ABI of Arch
 	Arch   uint32
-	Args   [6]uint64 // as passed; i386's socketcall is already unpacked
+	// Args are as passed, but that i386's socketcall is already unpacked, and that unlink, rename
+	// and renameat have become unlinkat and renameat2, with AT_FDCWD and without flags.
+	Args [6]uint64
 
 	listener *Listener
 }
 
 // FD is the call's first argument as the kernel takes it: an int.
-func (r *Request) FD() int { return int(int32(r.Args[0])) }
+func (r *Request) FD() int { return r.Int(0) }
+
+// Int is an argument as the kernel takes an int: what is above it in the register does not count.
+func (r *Request) Int(i int) int { return int(int32(r.Args[i])) }
 
 // Compat tells whether the call was made in an ABI with 32-bit pointers, whose
 // structures have the compat layout: i386, arm, and x32 on x86-64.
@@ -151,6 +156,10 @@ func (r *Request) addFD(add rawAddFD, cloexec bool) (int, error) {
 // runs.
 func (r *Request) decode() {
 	r.Call = callOf(r.Arch, r.Number)
+	if r.Call == CallUnlink || r.Call == CallRename {
+		r.decodePaths()
+		return
+	}
 	if r.Arch != ArchI386 || r.Number != i386Socketcall {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var connections = sync.OnceValues(func() (Program, error) { return BuildFilter(LevelConnections) })
+var connections = sync.OnceValues(func() (Program, error) { return BuildFilter(LevelConnections, WithUnlink, WithRename) })
 
 // testProgram is the filter that the tests launch with.
 func testProgram(t *testing.T) Program {

@@ -88,7 +88,8 @@ type Config struct {
 	Dir string
 	// Check is a shell command line that must succeed, within ReadyTimeout, before a restart begins. Empty is none.
 	Check string
-	// Unlink are files that are removed right before each generation starts.
+	// Unlink are files that are removed right before each generation starts: pid files. What is there
+	// afterwards is the new generation's, and the old one can't remove it. Relative ones are relative to huptime's working directory.
 	Unlink []string
 	// Ready is called once, when generation 1 is ready. Nil is nobody.
 	Ready func()

@@ -44,6 +44,12 @@
 // meanwhile are one more restart. An old generation that drains does not hold
 // up the next restart, until MaxGenerations are alive.
 //
+// # Files that one generation leaves to the next
+//
+// Before a generation is launched the current one yields (process.Yield): from then on pid files (Config.Unlink) and the files of
+// preserved unix sockets are its successor's, and it can't remove them. That ends when the successor has failed and its last process is gone, or
+// when huptime itself is told to end.
+//
 // # The gap
 //
 // In exec mode the old generation is retired first, and stays the current one until it is over: then there is a gap, in which

@@ -138,6 +138,9 @@ func (m *machine) gaveUp(g *generation, why error) {
 		from.Close()
 	}
 	m.begun = time.Time{}
+	if m.current != nil {
+		m.current.process.Yield(nil) // nobody else uses its paths any more
+	}
 	m.log.Error("restart failed", "generation", g.number, "reason", reason)
 	if m.current == nil {
 		m.ending = true // the old one ended while this one started; m.exit is its status

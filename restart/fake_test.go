@@ -44,6 +44,7 @@ type fake struct {
 	did       []string
 	collected error
 	dead      bool
+	yields    bool // its paths are its successor's
 }
 
 func (f *fake) note(format string, args ...any) { f.did = append(f.did, fmt.Sprintf(format, args...)) }
@@ -69,6 +70,8 @@ func (f *fake) Collect() (*sockets.Preserved, error) {
 	f.note("collect")
 	return &sockets.Preserved{}, nil
 }
+
+func (f *fake) Yield(to *sockets.Preserved) { f.yields = to != nil }
 
 func (f *fake) Gate(ctx context.Context, _ func() []*sockets.Socket) (int, error) {
 	f.w.m.call(func() { f.note("gate") })

@@ -80,6 +80,9 @@ type process interface {
 	Promoted()
 	// Collect duplicates the listening sockets. The caller owns what it returns.
 	Collect() (*sockets.Preserved, error)
+	// Yield says that a successor is about to start, which may claim what is in to: the paths that both
+	// use are the successor's from now on. nil takes it back, because the successor has failed.
+	Yield(to *sockets.Preserved)
 	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is
 	// asked again during the drain, and tells how many accepted connections it has.
 	Gate(ctx context.Context, which func() []*sockets.Socket) (int, error)

@@ -93,6 +93,9 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 	return p.tracker.Collect(p.census.members(p.number))
 }
 
+// Yield implements process.
+func (p *live) Yield(to *sockets.Preserved) { p.tracker.Yield(to) }
+
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
 	p.gated = which

@@ -219,8 +219,9 @@ func (m *machine) settle(g *generation) {
 		return
 	}
 	for _, s := range g.from.Unclaimed() {
-		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.Key.String(), "generation", g.number)
+		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.String(), "generation", g.number)
 	}
+	g.from.ReleaseClaimed()
 	g.from.Close()
 	g.from = nil
 }

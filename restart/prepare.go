@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/envfile"
 	"huptime/notify"
+	"huptime/sockets"
 )
 
 // setting is what the service is started in and the check is run in: read and resolved anew each time, so
@@ -28,13 +30,17 @@ func (s *supervisor) setting() (notify.Launch, error) {
 
 // prepare makes everything ready for the launch of a generation. Its error
 // stops the launch, and nothing has been started.
-func (s *supervisor) prepare() (notify.Launch, error) {
+func (s *supervisor) prepare(from *sockets.Preserved) (notify.Launch, error) {
 	l, err := s.setting()
 	if err != nil {
 		return l, err
 	}
-	l.Command, l.Program, l.Hangup = s.cfg.Command, s.program, s.cfg.PassHangup
-	return l, unlink(s.cfg.Unlink)
+	l.Command, l.Program, l.Hangup = s.cfg.Command, s.plain, s.cfg.PassHangup
+	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
+		l.Program = s.full
+	}
+	// The file of a preserved socket is in nobody's way: the bind is answered, and clients need it.
+	return l, unlink(slices.DeleteFunc(slices.Clone(s.cfg.Unlink), from.HasFile))
 }
 
 // unlink removes files that the service would take for another instance of its own. All are looked at before the

@@ -80,6 +80,9 @@ func (m *machine) replace() {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
 		return
 	}
+	// Before the new one can make its files: the old one may end by itself from now on, and remove them. In exec mode it
+	// does end, and clients must find the sockets' files while no generation serves.
+	m.current.process.Yield(from)
 	if m.cfg.Mode == Exec {
 		m.execRestart(from)
 		return
@@ -207,6 +210,9 @@ func (m *machine) end(sig sigNumber) {
 	if m.gap != nil && m.current == nil && m.next == nil {
 		m.closeGap(proc.SignalBase + int(sig))
 		return
+	}
+	if m.current != nil {
+		m.current.process.Yield(nil) // nobody will need its files: it may remove them
 	}
 	m.endOthers()
 	if g := m.addressee(); g != nil && (g.state == serving || g.state == starting) {

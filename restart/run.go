@@ -56,11 +56,11 @@ func Run(cfg Config) (int, error) {
 	if cfg.PassHangup {
 		options = append(options, notify.WithSIGHUP)
 	}
-	program, err := notify.BuildFilter(cfg.Level, options...)
+	plain, full, err := buildFilters(cfg.Level, options)
 	if err != nil {
 		return ExitFailure, err
 	}
-	s := &supervisor{cfg: cfg, program: program, inherited: inherited,
+	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
@@ -70,7 +70,8 @@ func Run(cfg Config) (int, error) {
 // supervisor is the machine's host of real processes.
 type supervisor struct {
 	cfg       Config
-	program   notify.Program
+	plain     notify.Program
+	full      notify.Program // asks about rename as well
 	inherited []int
 	census    *census
 	knocks    *sockets.Knocks
@@ -78,11 +79,25 @@ type supervisor struct {
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
+// buildFilters builds the two filters that generations run under.
+//
+// Both ask about unlink. Which generation will bind a unix socket with a path can't be known before it starts, its filter can't be
+// changed afterwards, and most services remove their socket file when they end: by then it is their successor's, and a file that is gone can't
+// be brought back. An unlink that nothing is kept from costs two context switches. Rename is asked about only where a path is
+// known that must not be replaced: what an old generation does to its successor's paths is to remove them.
+func buildFilters(level notify.Level, options []notify.FilterOption) (plain, full notify.Program, err error) {
+	if plain, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink)...); err != nil {
+		return nil, nil, err
+	}
+	full, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink, notify.WithRename)...)
+	return plain, full, err
+}
+
 // launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
 	s.census.settle()
-	launch, err := s.prepare()
+	launch, err := s.prepare(from)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +135,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		ended:    make(chan struct{}),
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
+	p.tracker.KeepFiles(s.cfg.Unlink)
 	if s.cfg.Copies > 1 {
 		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	// ErrOtherFamily: the address is of a family that is neither AF_INET nor AF_INET6.
+	// ErrOtherFamily: the address is of a family that is none of AF_INET, AF_INET6 and AF_UNIX.
 	ErrOtherFamily = errors.New("address of another family")
 	// ErrShortSockaddr: too short for its family; the kernel would answer EINVAL.
 	ErrShortSockaddr = errors.New("address too short")
@@ -27,13 +27,16 @@ var (
 	ErrLongSockaddr = errors.New("address too long")
 )
 
-// Address is an internet address and port, as bind(2) is given it or getsockname(2) returns it. It is comparable.
+// Address is an internet address and port, or the name of a unix socket, as bind(2) is given it or getsockname(2) returns it. It is comparable.
 type Address struct {
-	// Family is AF_INET or AF_INET6. It is part of the address: an IPv4-mapped IPv6 address stays one, because its
+	// Family is AF_INET, AF_INET6 or AF_UNIX. It is part of the address: an IPv4-mapped IPv6 address stays one, because its
 	// socket is an IPv6 one. A bind succeeds only where the socket is of this family.
 	Family uint16
 	// AddrPort has a zone only where the kernel takes note of the scope id: the id in decimal, for a link-local address.
 	AddrPort netip.AddrPort
+	// Name is for AF_UNIX only: the path as the process wrote it, or NUL and the abstract name. "" means that the
+	// kernel is to choose one (autobind).
+	Name string
 }
 
 // ParseSockaddr parses a sockaddr as it was read from a process: any length, any content. What it accepts is what bind(2) of the
@@ -71,12 +74,19 @@ func ParseSockaddr(b []byte) (Address, error) {
 		}
 		return address6([16]byte(b[8:24]), binary.BigEndian.Uint16(b[2:]), scope), nil
 
+	case unix.AF_UNIX:
+		if len(b) > sizeofSockaddrUn {
+			return Address{}, fmt.Errorf("cannot parse unix address of %d bytes: %w", len(b), ErrLongSockaddr)
+		}
+		return Address{Family: unix.AF_UNIX, Name: unixSocketName(b[2:])}, nil
+
 	default:
 		return Address{}, fmt.Errorf("cannot parse address of family %d: %w", family, ErrOtherFamily)
 	}
 }
 
-// SockaddrOf converts what getsockname(2) and its like return; not ok for other families.
+// SockaddrOf converts what getsockname(2) and its like return for an internet socket; not ok for other families. (x/sys
+// can't tell an abstract name from a path that begins with "@".)
 func SockaddrOf(sa unix.Sockaddr) (Address, bool) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -106,8 +116,21 @@ func needsScope(addr netip.Addr) bool {
 	return addr.IsLinkLocalUnicast() || addr.IsLinkLocalMulticast() || addr.IsInterfaceLocalMulticast()
 }
 
-// Port returns the port; 0 means that the kernel is to choose one.
+// Port returns the port; 0 means that the kernel is to choose one, or that it is no internet address.
 func (a Address) Port() uint16 { return a.AddrPort.Port() }
 
-// String returns "127.0.0.1:80" or "[::1]:80".
-func (a Address) String() string { return a.AddrPort.String() }
+// chosen tells whether the kernel is to choose the port or the name: such an address never matches.
+func (a Address) chosen() bool {
+	if a.Family == unix.AF_UNIX {
+		return a.Name == ""
+	}
+	return a.Port() == 0
+}
+
+// String returns "127.0.0.1:80", "[::1]:80", "unix:/run/x" or "unix:@name".
+func (a Address) String() string {
+	if a.Family == unix.AF_UNIX {
+		return shownUnix(a.Name)
+	}
+	return a.AddrPort.String()
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +57,15 @@ func TestParseSockaddr(t *testing.T) {
 		{"link-local, cut before the scope's end", sockaddr6("fe80::1", 80, 3)[:27], unix.AF_INET6, "[fe80::1]:80", nil},
 		{"scope where there is none", sockaddr6("2001:db8::1", 80, 3), unix.AF_INET6, "[2001:db8::1]:80", nil},
 		{"largest scope", sockaddr6("fe80::1", 80, 0xffffffff), unix.AF_INET6, "[fe80::1%4294967295]:80", nil},
-		{"AF_UNIX", sockaddr(unix.AF_UNIX, []byte("/run/sock")...), 0, "", ErrOtherFamily},
+		{"unix path", sockaddr(unix.AF_UNIX, []byte("/run/sock")...), unix.AF_UNIX, "unix:/run/sock", nil},
+		{"unix path with its NUL", sockaddr(unix.AF_UNIX, []byte("/run/sock\x00rubbish")...), unix.AF_UNIX, "unix:/run/sock", nil},
+		{"unix path, relative", sockaddr(unix.AF_UNIX, []byte("./sock")...), unix.AF_UNIX, "unix:./sock", nil},
+		{"unix path that is no text", sockaddr(unix.AF_UNIX, []byte("a\nb")...), unix.AF_UNIX, `unix:"a\nb"`, nil},
+		{"unix path that fills its field", sockaddr(unix.AF_UNIX, bytes.Repeat([]byte("x"), 108)...), unix.AF_UNIX, "unix:" + strings.Repeat("x", 108), nil},
+		{"unix, longer than its field", sockaddr(unix.AF_UNIX, zeros(109)...), 0, "", ErrLongSockaddr},
+		{"unix, abstract", sockaddr(unix.AF_UNIX, []byte("\x00name")...), unix.AF_UNIX, "unix:@name", nil},
+		{"unix, abstract with NULs", sockaddr(unix.AF_UNIX, []byte("\x00a\x00\x00")...), unix.AF_UNIX, `unix:"@a\x00\x00"`, nil},
+		{"unix, no name", sockaddr(unix.AF_UNIX), unix.AF_UNIX, "unix:", nil},
 		{"AF_NETLINK", append(sockaddr(unix.AF_NETLINK), zeros(10)...), 0, "", ErrOtherFamily},
 		{"one byte", []byte{2}, 0, "", ErrShortSockaddr},
 		{"nothing", nil, 0, "", ErrShortSockaddr},
@@ -146,6 +155,8 @@ func FuzzParseSockaddr(f *testing.F) {
 	f.Add(append(sockaddr(unix.AF_INET, 0, 80, 1, 2, 3, 4), make([]byte, 8)...))
 	f.Add(sockaddr(unix.AF_UNSPEC, make([]byte, 14)...))
 	f.Add(sockaddr6("fe80::1", 80, 2))
+	f.Add(sockaddr(unix.AF_UNIX, []byte("/run/x\x00")...))
+	f.Add(sockaddr(unix.AF_UNIX, 0, 'x', 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := ParseSockaddr(b)
 		if err != nil {
@@ -154,7 +165,17 @@ func FuzzParseSockaddr(f *testing.F) {
 			}
 			return
 		}
-		if a.Port() != binary.BigEndian.Uint16(b[2:]) {
+		if a.Family == unix.AF_UNIX {
+			if a.AddrPort.IsValid() || len(a.Name) > len(b)-2 || a.isPath() && strings.IndexByte(a.Name, 0) >= 0 || !strings.HasPrefix(string(b[2:]), a.Name) {
+				t.Fatalf("%q", a.Name)
+			}
+			if a.chosen() != (len(b) == 2) {
+				t.Fatalf("%q: the kernel's choice: %v", a.Name, a.chosen())
+			}
+			_ = a.String()
+			return
+		}
+		if a.Name != "" || a.Port() != binary.BigEndian.Uint16(b[2:]) {
 			t.Fatalf("port %d", a.Port())
 		}
 		var sa unix.Sockaddr

@@ -2,11 +2,13 @@ package sockets
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -16,20 +18,25 @@ import (
 // runs as it would without huptime; so does what can't be understood: the
 // kernel then says what is wrong with it.
 func (t *Tracker) bind(r *notify.Request) notify.Reply {
-	if t.preserved == nil && t.sharing == nil {
+	address, ok := t.asked(r)
+	if !ok {
 		return notify.Continue()
 	}
-	length := int(int32(r.Args[2]))
-	if length <= 0 || length > sizeofSockaddrStorage {
-		return notify.Continue()
+	place := paths.Place{}
+	if address.Family == unix.AF_UNIX {
+		found, err := placeOf(r, address)
+		if err != nil {
+			t.cannotLook(r, err)
+			return notify.Continue()
+		}
+		if found != nil {
+			place = found.Place
+		}
+		// On every way out the socket that has the name by then is noted.
+		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
-	buf := make([]byte, length)
-	if err := r.ReadMemory(r.Args[1], buf); err != nil {
-		t.cannot(r, err)
-		return notify.Continue()
-	}
-	address, err := ParseSockaddr(buf)
-	if err != nil || address.Port() == 0 || t.sharing == nil && !t.preserved.stands(address) {
+	shared := t.sharing != nil && address.Family != unix.AF_UNIX
+	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, err := t.wanted(r)
@@ -41,6 +48,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
 	key = key.at(address)
+	key.Place = place
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil || !r.Valid() {
 		return notify.Continue()
@@ -61,7 +69,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			return notify.Return(0)
 		}
 	}
-	if t.sharing != nil {
+	if shared {
 		go t.bindAmongCopies(b)
 		return notify.Later()
 	}
@@ -79,7 +87,7 @@ type binding struct {
 // planted notes that a bind was answered with a socket.
 func (t *Tracker) planted(b *binding, s *Socket) {
 	t.log.Debug("preserved socket planted", slog.Int("generation", t.generation),
-		slog.String("address", b.key.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.r.FD()))
+		slog.String("address", s.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.r.FD()))
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})
@@ -96,6 +104,34 @@ func (b *binding) holds(inode uint64) bool {
 	}
 	holders, opaque := proc.Holders([]int{pid}, map[uint64]struct{}{inode: {}})
 	return len(holders[inode]) > 0 || len(opaque) > 0
+}
+
+// asked reads and parses the address of a bind. It is not ok where that can't be done.
+func (t *Tracker) asked(r *notify.Request) (Address, bool) {
+	length := int(int32(r.Args[2]))
+	if length <= 0 || length > sizeofSockaddrStorage {
+		return Address{}, false
+	}
+	buf := make([]byte, length)
+	if err := r.ReadMemory(r.Args[1], buf); err != nil {
+		if t.preserved != nil || t.sharing != nil {
+			t.cannot(r, err)
+		}
+		return Address{}, false
+	}
+	address, err := ParseSockaddr(buf)
+	return address, err == nil
+}
+
+// noteBound notes what is bound to a unix address: the caller's own socket, or the one that was just planted in its place. It
+// takes ownership of b.
+func (t *Tracker) noteBound(r *notify.Request, b boundName) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok || !r.Valid() {
+		b.close()
+		return
+	}
+	t.binds(inode, b)
 }
 
 // wanted describes the socket that the caller is about to bind, and tells whether it
@@ -131,6 +167,9 @@ func (t *Tracker) wanted(r *notify.Request) (Key, bool, error) {
 // open file description, which both generations share: where the new version
 // wants it otherwise than the old one had it, the new version gets its way.
 func (b *binding) plant(s *Socket) error {
+	if s.file != nil && !s.file.there() {
+		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
+	}
 	if b.nonblock != s.NonBlock {
 		if err := unix.SetNonblock(s.fd, b.nonblock); err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 	"huptime/internal/proc"
 )
 
-// Collect gets a duplicate of every listening TCP socket of the tracker's
+// Collect gets a duplicate of every listening TCP and unix socket of the tracker's
 // generation into the supervisor. pids are the generation's processes. Nothing
 // is taken from them: they go on accepting. The caller owns what it returns.
 //
@@ -40,6 +40,8 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		case err == nil:
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
+		case errors.Is(err, errUnlocated):
+			t.log.Warn("a socket is not preserved", slog.Int("generation", t.generation), slog.String("why", err.Error()))
 		default:
 			failed = errors.Join(failed, err)
 		}
@@ -72,6 +74,12 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 			unix.Close(fd)
 			failed = err
 			continue
+		}
+		if s.Key.Address.Family == unix.AF_UNIX {
+			if err := t.locate(s, h.PID); err != nil {
+				unix.Close(fd)
+				return nil, err
+			}
 		}
 		return s, nil
 	}
@@ -111,15 +119,17 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if key.NetNS != own {
 		return nil, errNotPreservable
 	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockname", err)
+	if key.Address.Family != unix.AF_UNIX { // those have yet to be located
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			return nil, os.NewSyscallError("getsockname", err)
+		}
+		address, ok := SockaddrOf(name)
+		if !ok {
+			return nil, errNotPreservable
+		}
+		key = key.at(address)
 	}
-	address, ok := SockaddrOf(name)
-	if !ok {
-		return nil, errNotPreservable
-	}
-	key = key.at(address)
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)

@@ -25,6 +25,33 @@
 //	              that the next look at what is left comes sooner. A lost one does no
 //	              harm: the same is found by looking again a little later
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
+//	unlink        a kept path is not removed, and the caller told that it was
+//	rename        likewise, where a kept path would be moved away or replaced
+//
+// # Kept paths
+//
+// Two kinds of files belong to one generation after the other, and each generation means to remove its own: pid files, and the files
+// of unix sockets. What is kept from whom, and when:
+//
+//	                    a generation that            the current one   a generation whose successor
+//	                    starts                                         has begun to start (Yield)
+//	files by name       may remove and replace it    may               may not
+//	files of sockets    may not: the old one may     may               may not, but for sockets that a
+//	that it may claim   serve on                                       successor that is ready left unclaimed
+//
+// It is a Yield from before the successor is launched, not from its promotion on: the old one may end by itself while the
+// new one writes its pid file. It is taken back when the successor has failed, and when huptime ends. An unlink of a socket's
+// file that was answered so, and that no successor claims in the end, is made up for (Preserved.Close).
+//
+// A path is compared by the identity of its directory, as the calling thread sees it, and its name (package paths). What
+// can't be looked at runs: processes that may not be looked into, and io_uring's unlinkat and renameat, can take a path away.
+//
+// # Unix sockets
+//
+// A socket has one file in its life, and a file that was unlinked can't be linked again: hence the above. Where a program
+// binds another name and renames it into place, the preserved socket is planted at the other name, and the
+// rename is answered without being done. Should the file be gone nevertheless, the bind runs: a preserved socket that
+// no client can find would be worse. What clients see as SO_PEERCRED is what the kernel noted when the first generation listened.
 //
 // # Gating, level listeners
 //

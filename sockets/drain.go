@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -23,7 +25,8 @@ type drain struct {
 	newer func() []int // processes of the generations that came after
 
 	ports map[uint16]struct{}
-	conns []Connection // reused from poll to poll
+	names map[string]struct{} // of unix sockets
+	conns []Connection        // reused from poll to poll
 	// own are the connections, by inode, that this generation has.
 	own map[uint32]struct{}
 }
@@ -135,20 +138,24 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
 	g := t.gate
 	t.mu.Unlock()
-	d := &drain{t: t, g: g, newer: newer, ports: make(map[uint16]struct{})}
+	d := &drain{t: t, g: g, newer: newer, ports: make(map[uint16]struct{}), names: make(map[string]struct{})}
 	if g != nil {
-		d.gatedPorts()
+		d.gatedAddresses()
 	}
 	var err error
 	d.diag, err = NewDiag()
 	return d, err
 }
 
-func (d *drain) gatedPorts() {
+func (d *drain) gatedAddresses() {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	for _, s := range d.g.sockets {
-		d.ports[s.Key.Address.Port()] = struct{}{}
+		if s.Key.Address.Family == unix.AF_UNIX {
+			d.names[s.Path] = struct{}{}
+		} else {
+			d.ports[s.Key.Address.Port()] = struct{}{}
+		}
 	}
 }
 
@@ -158,7 +165,7 @@ func (d *drain) follow(ctx context.Context, claimed []*Socket) {
 	if err := d.t.Gate(ctx, claimed); err != nil && ctx.Err() == nil {
 		d.t.log.Warn("cannot gate what came up during the drain", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
 	}
-	d.gatedPorts()
+	d.gatedAddresses()
 }
 
 // wait sleeps until the next poll. A close of the generation's makes it come sooner, but not at once: a busy service
@@ -203,7 +210,10 @@ func (d *drain) survey() error {
 }
 
 func (d *drain) dump() (err error) {
-	d.conns, err = d.diag.TCPConnections(d.conns[:0], d.ports)
+	if d.conns, err = d.diag.TCPConnections(d.conns[:0], d.ports); err != nil {
+		return err
+	}
+	d.conns, err = d.diag.UnixConnections(d.conns, d.names)
 	return err
 }
 

@@ -1,13 +1,14 @@
 package sockets
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// dummy is a listening TCP socket that nobody can reach: what a gated
+// dummy is a listening socket that nobody can reach: what a gated
 // generation has in place of a preserved one. It owns its descriptor.
 type dummy struct {
 	fd       int
@@ -15,20 +16,26 @@ type dummy struct {
 	nonblock bool
 	address  unix.Sockaddr
 	family   int
+	kind     int // SOCK_STREAM or SOCK_SEQPACKET
+	protocol int
 }
 
-// newDummy makes one of the family, as blocking as the socket that it stands for.
+// newDummy makes one of the key's family and type, as blocking as the socket that it stands for.
 // The port is the kernel's choice, on loopback.
-func newDummy(family int, nonblock bool) (*dummy, error) {
-	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC
+func newDummy(k Key, nonblock bool) (*dummy, error) {
+	d := &dummy{nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
+	if d.family != unix.AF_UNIX {
+		d.protocol = unix.IPPROTO_TCP
+	}
+	kind := d.kind | unix.SOCK_CLOEXEC
 	if nonblock {
 		kind |= unix.SOCK_NONBLOCK
 	}
-	fd, err := unix.Socket(family, kind, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(d.family, kind, d.protocol)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a dummy socket: %w", os.NewSyscallError("socket", err))
 	}
-	d := &dummy{fd: fd, nonblock: nonblock, family: family}
+	d.fd = fd
 	if err := d.open(); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot make a dummy socket: %w", err)
@@ -40,6 +47,9 @@ func (d *dummy) open() error {
 	loopback := unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	if d.family == unix.AF_INET6 {
 		loopback = &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
+	}
+	if d.family == unix.AF_UNIX {
+		loopback = unguessable()
 	}
 	// Before listen, so that there is no moment in which it could be reached.
 	if err := d.refuse(); err != nil {
@@ -62,8 +72,11 @@ func (d *dummy) open() error {
 }
 
 // refuse makes the kernel drop every packet that is sent to the socket: a socket
-// filter of one instruction, "keep 0 bytes" (socket(7), SO_ATTACH_FILTER).
+// filter of one instruction, "keep 0 bytes" (socket(7), SO_ATTACH_FILTER). Unix sockets don't ask it when somebody connects.
 func (d *dummy) refuse() error {
+	if d.family == unix.AF_UNIX {
+		return nil
+	}
 	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(d.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: 1, Filter: &drop}))
@@ -75,15 +88,17 @@ func (d *dummy) refuse() error {
 // and waits on. A program that was told "readable" by poll or select, while somebody else
 // took the connection, would hang in accept without it, and all its clients with it.
 func (d *dummy) phantom() error {
-	client, err := unix.Socket(d.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	client, err := unix.Socket(d.family, d.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, d.protocol)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(client)
 	// For these microseconds a stranger who guessed the port would get in, and
 	// wait.
-	if err := unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
-		return os.NewSyscallError("setsockopt", err)
+	if d.family != unix.AF_UNIX {
+		if err := unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
 	}
 	// On loopback the three-way handshake is over when connect returns, also for
 	// a non-blocking socket; EINPROGRESS is returned nevertheless.
@@ -95,6 +110,12 @@ func (d *dummy) phantom() error {
 		return os.NewSyscallError("connect", err)
 	}
 	return nil
+}
+
+// unguessable is an abstract name that nobody connects to by chance or by guess. A path that is unlinked would do as well, but there
+// need not be a directory to write to; a listening unix socket without any name there is not (unix_listen in net/unix/af_unix.c).
+func unguessable() unix.Sockaddr {
+	return &unix.SockaddrUnix{Name: "@huptime-dummy-" + rand.Text()}
 }
 
 // Close gives the descriptor back; the generation's own copies live on.

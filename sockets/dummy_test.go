@@ -15,7 +15,7 @@ func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
 		for mode, nonblock := range map[string]bool{"blocking": false, "non-blocking": true} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
-				d, err := newDummy(family, nonblock)
+				d, err := newDummy(Key{Type: unix.SOCK_STREAM, Address: Address{Family: uint16(family)}}, nonblock)
 				if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
 					t.Skipf("unsupported here: %v", err)
 				}

@@ -45,7 +45,7 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 		if _, known := g.sockets[s.Inode]; known {
 			continue
 		}
-		d, err := newDummy(int(s.Key.Address.Family), s.NonBlock)
+		d, err := newDummy(s.Key, s.NonBlock)
 		if err != nil {
 			return added, err
 		}

@@ -18,8 +18,12 @@ import (
 )
 
 var programs = map[notify.Level]func() (notify.Program, error){
-	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) { return notify.BuildFilter(notify.LevelConnections) }),
-	notify.LevelListeners:   sync.OnceValues(func() (notify.Program, error) { return notify.BuildFilter(notify.LevelListeners) }),
+	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) {
+		return notify.BuildFilter(notify.LevelConnections, notify.WithUnlink, notify.WithRename)
+	}),
+	notify.LevelListeners: sync.OnceValues(func() (notify.Program, error) {
+		return notify.BuildFilter(notify.LevelListeners, notify.WithUnlink, notify.WithRename)
+	}),
 }
 
 // generation is a puppet that runs under a filter, and a Tracker that answers its calls.

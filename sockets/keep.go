@@ -4,8 +4,6 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"huptime/internal/proc"
 )
 
@@ -62,7 +60,7 @@ func (t *Tracker) TakeKept() *Preserved {
 		}
 	}
 	for _, k := range t.kept { // closed by the service a moment ago
-		unix.Close(k.socket.fd)
+		k.socket.close()
 	}
 	t.kept = nil
 	if len(p.sockets) == 0 {
@@ -100,7 +98,7 @@ func (t *Tracker) lookAfter(own uint64, final bool) {
 			s, err := t.collectFrom(holders[inode], inode, own)
 			if err == nil {
 				t.kept[inode] = &kept{socket: s, holder: holders[inode][0]}
-				t.log.Debug("listening socket kept", slog.Int("generation", t.generation), slog.String("address", s.Key.String()))
+				t.log.Debug("listening socket kept", slog.Int("generation", t.generation), slog.String("address", s.String()))
 			}
 		case k != nil && len(holders[inode]) > 0:
 			k.holder, k.misses = holders[inode][0], 0
@@ -109,10 +107,10 @@ func (t *Tracker) lookAfter(own uint64, final bool) {
 		case k != nil && len(opaque) == 0 && final:
 			// A process that is being killed has closed its descriptors a moment before it is gone: hence twice.
 			if k.misses++; k.misses > t.patience(k) {
-				unix.Close(k.socket.fd)
+				k.socket.close()
 				delete(t.kept, inode)
 				t.forget(inode)
-				t.log.Info("the service has closed a listening socket", slog.Int("generation", t.generation), slog.String("address", k.socket.Key.String()))
+				t.log.Info("the service has closed a listening socket", slog.Int("generation", t.generation), slog.String("address", k.socket.String()))
 			}
 		}
 	}

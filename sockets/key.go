@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/paths"
 	"huptime/internal/proc"
 )
 
@@ -19,9 +20,17 @@ type Key struct {
 	V6Only   bool   // IPV6_V6ONLY; false for AF_INET
 	Device   int    // SO_BINDTOIFINDEX: the bound device's index, or 0
 	Address  Address
+	// Place is what the path of a unix socket stands for; Address has no name then, because one place has many.
+	Place paths.Place
 }
 
 func (k Key) String() string {
+	if k.Place.Name != "" {
+		return shownUnix(k.Place.Name)
+	}
+	if k.Address.Family == unix.AF_UNIX {
+		return k.Address.String()
+	}
 	s := "tcp://"
 	if k.Type != unix.SOCK_STREAM {
 		s = fmt.Sprintf("type %d, ", k.Type)
@@ -41,6 +50,9 @@ func (k Key) String() string {
 // option what the program chose; before the bind it still reads otherwise.
 func (k Key) at(a Address) Key {
 	k.Address = a
+	if a.isPath() {
+		k.Address.Name = "" // see Place
+	}
 	if a.Family == unix.AF_INET6 && !a.AddrPort.Addr().IsUnspecified() {
 		k.V6Only = !a.AddrPort.Addr().Is4In6()
 	}
@@ -48,7 +60,7 @@ func (k Key) at(a Address) Key {
 }
 
 // errNotPreservable: the socket is of a kind that this package leaves alone.
-var errNotPreservable = errors.New("not a TCP socket")
+var errNotPreservable = errors.New("neither a TCP nor a listening unix socket")
 
 // describe fills in all of a key but its address, from a descriptor of the
 // supervisor's own that is a duplicate of the process pid's.
@@ -58,7 +70,7 @@ func describe(fd, pid int) (Key, error) {
 	if err != nil {
 		return k, os.NewSyscallError("getsockopt", err)
 	}
-	if domain != unix.AF_INET && domain != unix.AF_INET6 {
+	if domain != unix.AF_INET && domain != unix.AF_INET6 && domain != unix.AF_UNIX {
 		return k, errNotPreservable
 	}
 	k.Address.Family = uint16(domain)
@@ -74,6 +86,9 @@ func describe(fd, pid int) (Key, error) {
 			return k, os.NewSyscallError("getsockopt", err)
 		}
 	}
+	if domain == unix.AF_UNIX {
+		return describeUnix(k, fd, pid)
+	}
 	if k.Type != unix.SOCK_STREAM || k.Protocol != unix.IPPROTO_TCP && k.Protocol != unix.IPPROTO_MPTCP {
 		return k, errNotPreservable
 	}
@@ -84,6 +99,17 @@ func describe(fd, pid int) (Key, error) {
 		}
 		k.V6Only = only != 0
 	}
+	k.NetNS, err = networkNamespace(fd, pid)
+	return k, err
+}
+
+// describeUnix ends what describe has begun. Datagram sockets have no queue of connections.
+func describeUnix(k Key, fd, pid int) (Key, error) {
+	if k.Type != unix.SOCK_STREAM && k.Type != unix.SOCK_SEQPACKET {
+		return k, errNotPreservable
+	}
+	k.Protocol = 0 // or PF_UNIX: both are the same
+	var err error
 	k.NetNS, err = networkNamespace(fd, pid)
 	return k, err
 }

@@ -121,11 +121,8 @@ func TestNotPreservable(t *testing.T) {
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	local := openSocket(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	local := openSocket(t, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 	if err := unix.Bind(local, &unix.SockaddrUnix{}); err != nil { // an abstract name of the kernel's choice
-		t.Fatal(err)
-	}
-	if err := unix.Listen(local, 1); err != nil {
 		t.Fatal(err)
 	}
 	undone := openSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -143,7 +140,7 @@ func TestNotPreservable(t *testing.T) {
 	for name, fd := range map[string]int{
 		"UDP":             openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0),
 		"UDP6":            openSocket(t, unix.AF_INET6, unix.SOCK_DGRAM, 0),
-		"unix":            local,
+		"unix datagrams":  local,
 		"a pair":          pair[0],
 		"shut down":       undone,
 		"netlink":         openSocket(t, unix.AF_NETLINK, unix.SOCK_RAW, 0),
@@ -154,7 +151,7 @@ func TestNotPreservable(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
-	for name, fd := range map[string]int{"unix": local, "UDP": openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)} {
+	for name, fd := range map[string]int{"unix datagrams": local, "UDP": openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)} {
 		if k, err := describe(fd, os.Getpid()); !errors.Is(err, errNotPreservable) {
 			t.Errorf("%s: %v, %v", name, k, err)
 		}

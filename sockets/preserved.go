@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -17,8 +18,31 @@ type Socket struct {
 	Inode    uint64 // of the socket, as /proc/PID/fd shows it
 	NonBlock bool   // O_NONBLOCK of the open file description when it was collected
 
+	// Path is the name of a unix socket as the kernel has it: the path as it was once given to bind, or NUL and the abstract name.
+	Path string
+
 	fd      int // the supervisor's duplicate, -1 once it was closed
 	claimed bool
+	file    *socketFile // of a unix socket with a path; owned, closed with fd
+	// withheld: the generation that made the file has removed it, and was only told so.
+	withheld bool
+}
+
+// String is the address, for people.
+func (s *Socket) String() string {
+	if s.Path != "" {
+		return shownUnix(s.Path)
+	}
+	return s.Key.String()
+}
+
+// close gives back what the supervisor holds of it.
+func (s *Socket) close() {
+	unix.Close(s.fd)
+	s.fd = -1
+	if s.file != nil {
+		s.file.found.Close()
+	}
 }
 
 // Preserved holds duplicates of the listening sockets of a generation while the
@@ -60,7 +84,10 @@ func (p *Preserved) stands(a Address) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if s.Key.Address == a && s.fd >= 0 {
+		if s.fd < 0 || s.Key.Address.Family != a.Family {
+			continue
+		}
+		if s.Key.Address == a || s.file != nil && filepath.Base(a.Name) == s.Key.Place.Name {
 			return true
 		}
 	}
@@ -116,7 +143,7 @@ func (p *Preserved) Adopt(other *Preserved) {
 	defer p.mu.Unlock()
 	for _, s := range other.Sockets() {
 		if slices.ContainsFunc(p.sockets, func(own *Socket) bool { return own.Inode == s.Inode }) {
-			unix.Close(s.fd)
+			s.close()
 			continue
 		}
 		p.sockets = append(p.sockets, s)
@@ -135,7 +162,7 @@ func (p *Preserved) Deepen() error {
 			continue
 		}
 		if err := unix.Listen(s.fd, math.MaxInt32); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.Key, os.NewSyscallError("listen", err)))
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, os.NewSyscallError("listen", err)))
 		}
 	}
 	return failed
@@ -145,16 +172,23 @@ func (p *Preserved) Deepen() error {
 // generation has its own. Unclaimed ones stay open for a late bind.
 func (p *Preserved) ReleaseClaimed() { p.release(func(s *Socket) bool { return s.claimed }) }
 
-// Close closes every duplicate that is left.
-func (p *Preserved) Close() { p.release(func(*Socket) bool { return true }) }
+// Close closes every duplicate that is left. Nobody claims these any more: a socket's file that the old generation has removed, as it
+// thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
+func (p *Preserved) Close() {
+	p.release(func(s *Socket) bool {
+		if s.fd >= 0 && s.withheld && s.file.there() {
+			_ = s.file.found.Remove() // or it is left, as by a service that was killed
+		}
+		return true
+	})
+}
 
 func (p *Preserved) release(which func(*Socket) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.fd >= 0 && which(s) {
-			unix.Close(s.fd)
-			s.fd = -1
+			s.close()
 		}
 	}
 }

@@ -7,6 +7,10 @@ func (t *Tracker) Close() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, b := range t.bound {
+		b.close()
+	}
+	clear(t.bound)
 	if t.gate != nil {
 		t.gate.close()
 	}

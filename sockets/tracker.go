@@ -19,6 +19,10 @@ type Tracker struct {
 	knocks     *Knocks
 	log        *slog.Logger
 	opaqueOnce sync.Once
+	// opaquePaths warns of processes whose paths can't be looked at.
+	opaquePaths sync.Once
+	// files are paths that are kept for a successor.
+	files []string
 	// pids lists the generation's processes; it is asked rarely.
 	pids func() []int
 	// preserved is what this generation may claim; nil for the first one.
@@ -38,11 +42,13 @@ type Tracker struct {
 	taken   bool             // the kept ones were handed over
 
 	mu        sync.Mutex
-	listening map[uint64]int // inode → how many came before it
+	listening map[uint64]int       // inode → how many came before it
+	bound     map[uint64]boundName // unix sockets, by inode: what they were bound to; owned
 	accepted  map[uint64]struct{}
 	accepting map[int]acceptCall // thread id → the accept that it last made
 	starting  bool               // readiness is still watched
 	gate      *gate              // nil until the generation is gated
+	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
 	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
@@ -74,6 +80,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		kept:       make(map[uint64]*kept),
 		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
+		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
 		starting:   true,
@@ -94,6 +101,10 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 		return t.listen(r)
 	case notify.CallSigaction, notify.CallOldSigaction:
 		return sigaction(r)
+	case notify.CallUnlink:
+		return t.unlink(r)
+	case notify.CallRename:
+		return t.rename(r)
 	}
 	return notify.Continue()
 }
@@ -121,4 +132,8 @@ func (t *Tracker) forget(inode uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.listening, inode)
+	if b, ok := t.bound[inode]; ok {
+		b.close()
+		delete(t.bound, inode)
+	}
 }

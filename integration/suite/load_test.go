@@ -105,7 +105,11 @@ func (l *load) connection(requests int) {
 }
 
 func dial(addr string, keeps bool) (*client, error) {
-	conn, err := net.DialTimeout("tcp", addr, requestLimit)
+	network := "tcp"
+	if strings.ContainsAny(addr[:1], "/@") {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, addr, requestLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,174 @@
+package sockets
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The layout of include/uapi/linux/unix_diag.h.
+const (
+	sizeofUnixRequest   = 24 // struct unix_diag_req
+	unixRequestStatesAt = 4
+	unixRequestInodeAt  = 8
+	unixRequestShowAt   = 12
+	unixRequestCookieAt = 16
+	sizeofUnixMessage   = 16 // struct unix_diag_msg
+	unixMessageStateAt  = 2
+	unixMessageInodeAt  = 4
+
+	showUnixName = 1 // UDIAG_SHOW_NAME
+	showUnixFile = 2 // UDIAG_SHOW_VFS
+	unixName     = 0 // UNIX_DIAG_NAME: the bytes behind the family, for a path with its NUL
+	unixFile     = 1 // UNIX_DIAG_VFS: inode and device of the socket's file
+)
+
+// unixSocket is a unix socket as sock_diag(7) shows it.
+type unixSocket struct {
+	inode uint32
+	state uint8
+	// name is a path as it was given to bind, or NUL and an abstract name; "" where there is none. Connections have that of
+	// the listening socket which they were made to.
+	name string
+	file uint32 // the lower half of the inode number of the socket's file; 0 for none
+}
+
+// UnixConnections appends to a slice the connected unix sockets of these names, which are as [unixSocket] has them: those made to
+// listening sockets of these names and accepted. One that waits in the accept queue has no inode yet, and the kernel does not show it (sk_diag_dump in
+// net/unix/diag.c). Of a Connection only Inode, State and Family are set.
+// Another process may have a socket of the same name in another directory or root: whose a connection is, its inode tells.
+//
+// An error leaves the slice as it was.
+func (d *Diag) UnixConnections(to []Connection, names map[string]struct{}) ([]Connection, error) {
+	if len(names) == 0 {
+		return to, nil
+	}
+	var all []Connection
+	err := untilConsistent(func() error {
+		all = to
+		return d.unixSockets(unixRequest(1<<tcpEstablished, 0, showUnixName), netlink.Dump, func(s unixSocket) {
+			if _, ok := names[s.name]; ok {
+				all = append(all, Connection{Inode: s.inode, State: s.state, Family: unix.AF_UNIX})
+			}
+		})
+	})
+	if err != nil {
+		return to, fmt.Errorf("cannot list unix connections: %w", err)
+	}
+	return all, nil
+}
+
+// unixSocketOf describes one unix socket of this network namespace. The error matches os.ErrNotExist where there is none, and
+// where the kernel has no unix_diag.
+func (d *Diag) unixSocketOf(inode uint64) (unixSocket, error) {
+	var found unixSocket
+	err := d.unixSockets(unixRequest(^uint32(0), uint32(inode), showUnixName|showUnixFile), 0, func(s unixSocket) { found = s })
+	if err == nil && uint64(found.inode) != inode {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return unixSocket{}, fmt.Errorf("cannot look at unix socket %d: %w", inode, err)
+	}
+	return found, nil
+}
+
+// unixRequest builds a struct unix_diag_req; inode 0 is for a dump.
+func unixRequest(states, inode, show uint32) []byte {
+	b := make([]byte, sizeofUnixRequest)
+	b[0] = unix.AF_UNIX
+	binary.NativeEndian.PutUint32(b[unixRequestStatesAt:], states)
+	binary.NativeEndian.PutUint32(b[unixRequestInodeAt:], inode)
+	binary.NativeEndian.PutUint32(b[unixRequestShowAt:], show)
+	binary.NativeEndian.PutUint64(b[unixRequestCookieAt:], ^uint64(0)) // any
+	return b
+}
+
+// unixSockets makes one request and calls visit for each socket of the answer.
+func (d *Diag) unixSockets(request []byte, flags netlink.HeaderFlags, visit func(unixSocket)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	if d.conn == nil {
+		if err := d.dial(); err != nil {
+			return err
+		}
+	}
+	err := d.exchangeUnix(request, flags, visit)
+	if err != nil && !errors.Is(err, errInterrupted) {
+		_ = d.hangUp() // as dump does
+	}
+	return err
+}
+
+func (d *Diag) exchangeUnix(request []byte, flags netlink.HeaderFlags, visit func(unixSocket)) error {
+	if err := d.conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
+		return err
+	}
+	sent, err := d.conn.Send(netlink.Message{
+		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | flags},
+		Data:   request,
+	})
+	if err != nil {
+		return err
+	}
+	return visitUnix(d.conn.ReceiveIter(), sent.Header.Sequence, visit)
+}
+
+// visitUnix reads an answer to its end.
+func visitUnix(answer iter.Seq2[netlink.Message, error], sequence uint32, visit func(unixSocket)) error {
+	interrupted := false
+	for m, err := range answer {
+		if err != nil {
+			return err
+		}
+		if m.Header.Sequence != sequence {
+			return fmt.Errorf("answer %d to request %d", m.Header.Sequence, sequence)
+		}
+		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+			interrupted = true
+		}
+		if m.Header.Type != unix.SOCK_DIAG_BY_FAMILY {
+			continue
+		}
+		s, err := parseUnixSocket(m.Data)
+		if err != nil {
+			return err
+		}
+		visit(s)
+	}
+	if interrupted {
+		return errInterrupted
+	}
+	return nil
+}
+
+// parseUnixSocket parses a struct unix_diag_msg and the attributes behind it.
+func parseUnixSocket(b []byte) (unixSocket, error) {
+	if len(b) < sizeofUnixMessage || b[0] != unix.AF_UNIX {
+		return unixSocket{}, fmt.Errorf("no unix socket in %d bytes", len(b))
+	}
+	s := unixSocket{state: b[unixMessageStateAt], inode: binary.NativeEndian.Uint32(b[unixMessageInodeAt:])}
+	attributes, err := netlink.NewAttributeDecoder(b[sizeofUnixMessage:])
+	if err != nil {
+		return unixSocket{}, err
+	}
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unixName:
+			s.name = unixSocketName(attributes.Bytes())
+		case unixFile:
+			if v := attributes.Bytes(); len(v) >= 8 {
+				s.file = binary.NativeEndian.Uint32(v)
+			}
+		}
+	}
+	return s, attributes.Err()
+}
