@@ -58,6 +58,8 @@ type Config struct {
 	// DrainTimeout is how long an old generation may take to finish its
 	// connections before it gets its stop signal all the same.
 	DrainTimeout time.Duration
+	// IdleTimeout, if not 0, lets a drain end when all connections that are left have been idle for so long.
+	IdleTimeout time.Duration
 	// ReadyTimeout is how long a new generation may take until it listens and
 	// waits on its sockets. Then it is killed, and the old one goes on.
 	ReadyTimeout time.Duration

@@ -136,6 +136,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)
+	p.tracker.CloseIdle(s.cfg.IdleTimeout)
 	if s.cfg.Copies > 1 {
 		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
 	}

@@ -22,6 +22,10 @@ type Connection struct {
 	Inode uint32
 	// State is TCP_ESTABLISHED and so on, include/net/tcp_states.h.
 	State uint8
+	// Idle is for how long nothing was sent or received; Queued is set while bytes wait to be read, sent or acknowledged. Both
+	// are there where the list was asked for with details, and of TCP only.
+	Idle   time.Duration
+	Queued bool
 	// Family is AF_INET or AF_INET6. The addresses of an IPv4 client of a dual-stack socket are IPv4-mapped IPv6.
 	Family uint16
 }
@@ -50,6 +54,7 @@ const (
 	tcpDiagGetSock = 18
 
 	sizeofRequest    = 60 // struct inet_diag_req
+	requestDetailsAt = 3  // .idiag_ext: which attributes are wanted
 	requestPortAt    = 4  // .id.idiag_sport, big endian
 	requestStatesAt  = 52 // .idiag_states
 	requestBytecode  = 1  // INET_DIAG_REQ_BYTECODE, an attribute behind the struct
@@ -57,11 +62,16 @@ const (
 	messageSourceAt  = 8
 	messageTargetAt  = 24
 	messageDeviceAt  = 40
+	messageReadAt    = 56 // .idiag_rqueue: bytes that wait to be read
+	messageWriteAt   = 60 // .idiag_wqueue: bytes that wait to be sent or acknowledged
 	messageInodeAt   = 68
-	opJump           = 1 // INET_DIAG_BC_JMP
-	opSourceCond     = 7 // INET_DIAG_BC_S_COND
-	sizeofOp         = 4 // struct inet_diag_bc_op: code, yes, no (16 bits)
-	sizeofCondition  = 8 // struct inet_diag_hostcond without an address
+	attributeInfo    = 2  // INET_DIAG_INFO: struct tcp_info, include/uapi/linux/tcp.h
+	infoSentAt       = 44 // .tcpi_last_data_sent, milliseconds
+	infoReceivedAt   = 52 // .tcpi_last_data_recv
+	opJump           = 1  // INET_DIAG_BC_JMP
+	opSourceCond     = 7  // INET_DIAG_BC_S_COND
+	sizeofOp         = 4  // struct inet_diag_bc_op: code, yes, no (16 bits)
+	sizeofCondition  = 8  // struct inet_diag_hostcond without an address
 	sizeofPortFilter = sizeofOp + sizeofCondition + sizeofOp
 
 	// maxFilterPorts bounds the filter: it is run for every connection of the machine, and checked in quadratic time.
@@ -130,12 +140,24 @@ func (d *Diag) hangUp() error {
 //
 // An error leaves the slice as it was.
 func (d *Diag) TCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
+	return d.tcpConnections(to, ports, false)
+}
+
+// DetailedTCPConnections is TCPConnections with Idle and Queued, which costs more.
+func (d *Diag) DetailedTCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
+	return d.tcpConnections(to, ports, true)
+}
+
+func (d *Diag) tcpConnections(to []Connection, ports map[uint16]struct{}, details bool) ([]Connection, error) {
 	if len(ports) == 0 {
 		return to, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	request := tcpRequest(ports)
+	if details {
+		request[requestDetailsAt] = 1 << (attributeInfo - 1)
+	}
 	all := to
 	err := untilConsistent(func() error {
 		var err error
@@ -224,7 +246,7 @@ func appendConnections(to []Connection, answer iter.Seq2[netlink.Message, error]
 	return all, nil
 }
 
-// parseConnection parses a struct inet_diag_msg; the attributes behind it are not looked at.
+// parseConnection parses a struct inet_diag_msg and the attribute that tells for how long a connection is idle.
 func parseConnection(b []byte) (Connection, error) {
 	if len(b) < sizeofMessage {
 		return Connection{}, fmt.Errorf("connection of %d bytes, not %d", len(b), sizeofMessage)
@@ -248,7 +270,26 @@ func parseConnection(b []byte) (Connection, error) {
 	default:
 		return Connection{}, fmt.Errorf("connection of family %d", c.Family)
 	}
+	if len(b) > sizeofMessage {
+		c.Queued = binary.NativeEndian.Uint32(b[messageReadAt:]) > 0 || binary.NativeEndian.Uint32(b[messageWriteAt:]) > 0
+		c.Idle = idleTime(b[sizeofMessage:])
+	}
 	return c, nil
+}
+
+// idleTime reads a struct tcp_info; 0 without one. At the start of a connection both of its times are set to that moment.
+func idleTime(attributes []byte) time.Duration {
+	list, err := netlink.NewAttributeDecoder(attributes)
+	if err != nil {
+		return 0
+	}
+	for list.Next() {
+		if info := list.Bytes(); list.Type() == attributeInfo && len(info) >= infoReceivedAt+4 {
+			sent, received := binary.NativeEndian.Uint32(info[infoSentAt:]), binary.NativeEndian.Uint32(info[infoReceivedAt:])
+			return time.Duration(min(sent, received)) * time.Millisecond
+		}
+	}
+	return 0
 }
 
 // tcpRequest builds a struct inet_diag_req for the connections with these local ports.

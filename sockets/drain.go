@@ -64,7 +64,7 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		if err := d.poll(); err != nil {
 			return err
 		}
-		if len(d.own) == 0 {
+		if d.over() {
 			empty++
 			wait = shortestPoll
 		} else {
@@ -127,12 +127,35 @@ func (d *drain) stop(signal func()) (stopped bool, err error) {
 	if err := d.survey(); err != nil {
 		return false, err
 	}
-	if len(d.own) > 0 {
+	if !d.over() {
 		return false, nil
+	}
+	if len(d.own) > 0 {
+		d.t.log.Info("idle connections are closed", slog.Int("generation", d.t.generation), slog.Int("connections", len(d.own)))
 	}
 	signal()
 	return true, nil
 }
+
+// over tells whether nothing is left to wait for.
+func (d *drain) over() bool {
+	if len(d.own) == 0 {
+		return true
+	}
+	if d.t.idle == 0 {
+		return false
+	}
+	for _, c := range d.conns {
+		if _, ok := d.own[c.Inode]; ok && (c.Queued || c.Idle < d.t.idle) {
+			return false
+		}
+	}
+	return true
+}
+
+// CloseIdle makes a drain end also when all connections that are left have been idle for d: nothing was sent or received
+// on them, and no byte waits. Call it before the drain begins. Connections of unix sockets are never idle: the kernel does not tell.
+func (t *Tracker) CloseIdle(d time.Duration) { t.idle = d }
 
 func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
@@ -210,7 +233,11 @@ func (d *drain) survey() error {
 }
 
 func (d *drain) dump() (err error) {
-	if d.conns, err = d.diag.TCPConnections(d.conns[:0], d.ports); err != nil {
+	list := d.diag.TCPConnections
+	if d.t.idle > 0 {
+		list = d.diag.DetailedTCPConnections
+	}
+	if d.conns, err = list(d.conns[:0], d.ports); err != nil {
 		return err
 	}
 	d.conns, err = d.diag.UnixConnections(d.conns, d.names)

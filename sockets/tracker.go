@@ -35,7 +35,8 @@ type Tracker struct {
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
 
-	sharing *sharing // nil where there is one copy of the service
+	idle    time.Duration // see CloseIdle
+	sharing *sharing      // nil where there is one copy of the service
 
 	keeping sync.Mutex
 	kept    map[uint64]*kept // by inode; see Keep

@@ -55,6 +55,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.IntVar(&o.config.MaxGenerations, "max-generations", 3, "how many generations may live at once; a restart beyond it waits for one to end")
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
+	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
@@ -98,6 +99,9 @@ func parse(args []string) (options, error) {
 		return o, nil
 	}
 	o.config.Command = f.Args()
+	if f.Changed("fork") && !o.fork && !o.exec {
+		return o, errors.New("--fork=false: the other mode is --exec; write that, or leave the flag out")
+	}
 	if o.config.Wait && f.Changed("kill-after") {
 		return o, errors.New("--wait and --kill-after exclude each other: leave one out")
 	}
@@ -140,6 +144,7 @@ func (o *options) check() error {
 		value time.Duration
 	}{
 		{"drain-timeout", o.config.DrainTimeout},
+		{"idle-timeout", o.config.IdleTimeout},
 		{"ready-timeout", o.config.ReadyTimeout},
 		{"kill-after", o.config.KillAfter},
 	} {
