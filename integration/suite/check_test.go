@@ -15,33 +15,39 @@ import (
 
 // TestCheckNginx is what --check is for.
 func TestCheckNginx(t *testing.T) {
-	eachLevel(t, func(t *testing.T, level string) {
-		s := nginx(t)
-		conf := s.command[2]
-		good, err := os.ReadFile(conf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := s.run(t, level, "--check="+strings.Join(append(append([]string{}, s.command...), "-t"), " "))
-		restarts(t, h, s, 2)
-		h.await("generation ended", 1)
-		write(t, conf, string(good)+"\nnonsense;\n")
-		old := h.processes()
-		h.hup()
-		failed := h.await("restart failed", 3)
-		if !strings.Contains(failed.Output, "nonsense") || failed.Reason != "the check exited with status 1" {
-			t.Errorf("%+v", failed)
-		}
-		if now := h.processes(); fmt.Sprint(now) != fmt.Sprint(old) {
-			t.Errorf("processes %v became %v", old, now)
-		}
-		if n := h.count("generation started"); n != 2 {
-			t.Errorf("%d generations were started", n)
-		}
-		s.mustAnswer(t)
-		write(t, conf, string(good))
-		restarts(t, h, s, 3)
-	})
+	for _, mode := range []string{"--fork", "--exec"} {
+		t.Run(mode[2:], func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) { checkNginx(t, level, mode) })
+		})
+	}
+}
+
+func checkNginx(t *testing.T, level, mode string) {
+	s := nginx(t)
+	conf := s.command[2]
+	good, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.run(t, level, mode, "--check="+strings.Join(append(append([]string{}, s.command...), "-t"), " "))
+	restarts(t, h, s, 2)
+	h.await("generation ended", 1)
+	write(t, conf, string(good)+"\nnonsense;\n")
+	old := h.processes()
+	h.hup()
+	failed := h.await("restart failed", 3)
+	if !strings.Contains(failed.Output, "nonsense") || failed.Reason != "the check exited with status 1" {
+		t.Errorf("%+v", failed)
+	}
+	if now := h.processes(); fmt.Sprint(now) != fmt.Sprint(old) {
+		t.Errorf("processes %v became %v", old, now)
+	}
+	if n := h.count("generation started"); n != 2 {
+		t.Errorf("%d generations were started", n)
+	}
+	s.mustAnswer(t)
+	write(t, conf, string(good))
+	restarts(t, h, s, 3)
 }
 
 // TestCheckFails: in every way, and the service goes on.

@@ -87,6 +87,7 @@ func Run(args []string) int {
 	m := &master{again: make(chan int)}
 	m.order, m.path, m.command = parse(args)
 	unix.CloseOnExec(m.order.Ready)
+	_ = unix.SetNonblock(m.order.Ready, true)
 	m.copies = make([]copyOf, m.order.Copies)
 	m.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if m.order.JSON {
@@ -94,13 +95,6 @@ func Run(args []string) int {
 	}
 	_ = proc.SetComm("huptime-pool")
 	heard, children := m.listen()
-	ready := make(chan struct{})
-	go func() {
-		// An end of file is the supervisor's end: the generation's own is near.
-		if n, _ := os.NewFile(uintptr(m.order.Ready), "ready").Read(make([]byte, 1)); n == 1 {
-			close(ready)
-		}
-	}()
 	for i := range m.copies {
 		if !m.start(i) {
 			m.stop(unix.SIGTERM)
@@ -117,8 +111,6 @@ func Run(args []string) int {
 			if !m.stopping {
 				m.start(i)
 			}
-		case <-ready:
-			m.ready, ready = true, nil
 		}
 	}
 	return m.code
@@ -222,6 +214,15 @@ func (m *master) reap() {
 	}
 }
 
+// isReady tells whether the supervisor has said that the generation is.
+func (m *master) isReady() bool {
+	if !m.ready {
+		n, _ := unix.Read(m.order.Ready, make([]byte, 1))
+		m.ready = n == 1
+	}
+	return m.ready
+}
+
 // ended decides what the end of copy i means.
 func (m *master) ended(i int, status proc.Status) {
 	c := &m.copies[i]
@@ -230,7 +231,7 @@ func (m *master) ended(i int, status proc.Status) {
 		if !m.failed {
 			m.code = status.Code()
 		}
-	case !m.ready:
+	case !m.isReady():
 		// A generation that is not whole does not replace one that is.
 		m.log.Error("a copy ended before the generation was ready", "copy", i+1, "status", status.String())
 		m.code, m.failed = status.Code(), true
