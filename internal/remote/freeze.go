@@ -19,13 +19,12 @@ var (
 	// ErrDenied says that the process may not be traced: another user's, not
 	// dumpable, traced by somebody else, or Yama forbids it.
 	ErrDenied = errors.New("the process can't be traced")
-	// ErrForeign says that the process runs code of a 32-bit ABI, for which no calls are made.
-	ErrForeign = errors.New("the process runs 32-bit code")
+	// ErrForeign says that the process runs code of an ABI for which no calls are made: 32-bit code on
+	// arm64, and what has no system call instruction of its own.
+	ErrForeign = errors.New("the process runs code for which no calls are made")
 	// ErrSlow says that a thread did not stop in time, because it sleeps uninterruptibly.
 	ErrSlow = errors.New("a thread did not stop in time")
 )
-
-const ntPRStatus = 1 // NT_PRSTATUS, include/uapi/linux/elf.h
 
 // Frozen is a process whose threads are all stopped. It belongs to the OS thread that
 // froze it: all methods must be called by the same goroutine. Thaw must be called.
@@ -199,13 +198,13 @@ func (f *Frozen) Thaw() {
 // release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back.
 func (t *thread) release() {
 	var r registers
-	if n, errno := registerSet(unix.PTRACE_GETREGSET, t.tid, &r); errno == 0 && n == registersSize && r.longMode() {
+	if readRegisters(t.tid, &r) == nil {
 		var first uint64
 		if call, err := proc.ReadSyscall(t.tid, t.tid); err == nil {
 			first = call.Args[0]
 		}
 		if back := r.rewound(first); back != r {
-			registerSet(unix.PTRACE_SETREGSET, t.tid, &back)
+			writeRegisters(t.tid, &back)
 		}
 	}
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {

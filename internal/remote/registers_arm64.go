@@ -4,23 +4,42 @@ import (
 	"bytes"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
 )
 
 // registers is struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h), as
 // PTRACE_GETREGSET gives it for NT_PRSTATUS.
 type registers unix.PtraceRegs
 
+func (r registers) abi() abi.ABI {
+	const mode32 = 0x10 // PSR_MODE32_BIT
+	if r.Pstate&mode32 != 0 {
+		return abi.Unknown
+	}
+	return abi.ARM64
+}
+
 // instruction is svc #0, little-endian.
 var instruction = []byte{0x01, 0x00, 0x00, 0xd4}
 
-// restarting are the calls that answer EINTR after a stop although nothing but the
-// stop interrupted them (signal(7)); the kernel does not restart them. arm64 has no plain epoll_wait.
-var restarting = map[uint64]bool{unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true}
+// findInstruction returns the offset of a system call instruction, or -1. Instructions are aligned.
+func findInstruction(code abi.ABI, in []byte) int {
+	if code != abi.ARM64 {
+		return -1
+	}
+	for i := 0; i+4 <= len(in); i += 4 {
+		if bytes.Equal(in[i:i+4], instruction) {
+			return i
+		}
+	}
+	return -1
+}
 
 // prepare points the thread at a system call instruction. The kernel keeps
 // the number of the call that it is in elsewhere (NT_ARM_SYSTEM_CALL) and forgets it when the
 // program counter is changed by a tracer: arch/arm64/kernel/signal.c compares it before it restarts.
-func (r registers) prepare(at uint64, number uintptr, args [6]uintptr) registers {
+func (r registers) prepare(at uint64, number int64, args [6]uintptr) registers {
 	r.Pc = at
 	r.Regs[8] = uint64(number)
 	for i, a := range args {
@@ -36,11 +55,14 @@ func (r registers) result() int64 { return int64(r.Regs[0]) }
 
 func (r registers) stack() uint64 { return r.Sp }
 
+// call is the call whose number is in the register for it. The first argument is not known any more: the result took
+// its place.
+func (r registers) call() abi.Call { return r.abi().Call(int64(int32(r.Regs[8])), 0) }
+
 // rewound is where the thread goes on: as it was, but behind an interrupted call that the
-// kernel won't restart, before it. The result has taken the place of the first argument,
-// which the caller knows from /proc/TID/syscall.
+// kernel won't restart, before it. The caller knows the first argument from /proc/TID/syscall.
 func (r registers) rewound(first uint64) registers {
-	if restarting[r.Regs[8]] && int64(r.Regs[0]) == -int64(unix.EINTR) {
+	if notRestarted(r.call()) && r.result() == -int64(unix.EINTR) {
 		r.Regs[0] = first
 		r.Pc -= uint64(len(instruction))
 	}
@@ -49,21 +71,9 @@ func (r registers) rewound(first uint64) registers {
 
 // interrupted tells which system call the stop took the thread out of. A thread that is stopped on its way
 // out of a call that has returned is in none.
-func (r registers) interrupted() (number int64, ok bool) {
-	if !restartable(int64(r.Regs[0])) {
-		return -1, false
+func (r registers) interrupted() (call abi.Call, ok bool) {
+	if !restartable(r.result()) {
+		return abi.Other, false
 	}
-	return int64(r.Regs[8]), true
-}
-
-func (r registers) longMode() bool { return r.Pstate&0x10 == 0 } // PSR_MODE32_BIT
-
-// findInstruction returns the offset of a system call instruction, or -1. Instructions are aligned.
-func findInstruction(code []byte) int {
-	for i := 0; i+4 <= len(code); i += 4 {
-		if bytes.Equal(code[i:i+4], instruction) {
-			return i
-		}
-	}
-	return -1
+	return r.call(), true
 }
