@@ -1,5 +1,5 @@
-// Program is what the tests of package remote freeze: a real process, of the ABI that it was built for. What it is to do is
-// its argument. It says lines on standard output, and waits for lines on standard input.
+// Program is what the tests of package remote, and those of its users, freeze: a real process, of the ABI that it was built for. What
+// it is to do is its argument. It says lines on standard output, and waits for lines on standard input.
 package main
 
 import (
@@ -135,6 +135,7 @@ func waits() {
 		}()
 	}
 	time.Sleep(200 * time.Millisecond) // the threads go to sleep; the test freezes many times, so a late one is met as well
+	say("descriptors %d %d", p[0], listener)
 	say("ready %d", len(calls))
 	told()
 	woken.Store(true)
