@@ -78,11 +78,21 @@ func (f *Frozen) Threads() []int {
 // Interrupted tells which system call the freeze took a thread out of, one that it
 // will make anew or that says EINTR. It is not ok for threads that were not in a call, or whose call had returned.
 func (f *Frozen) Interrupted(tid int) (call abi.Call, ok bool) {
-	var r registers
-	if err := readRegisters(tid, &r); err != nil {
-		return abi.Other, false
+	for _, t := range f.threads {
+		var r registers
+		if t.tid == tid && readRegisters(tid, &r) == nil {
+			w := r.wait(tid, t.before)
+			return w.call, w.interrupted
+		}
 	}
-	return r.interrupted()
+	return abi.Other, false
+}
+
+// wait is the system call that the freeze took a thread out of.
+type wait struct {
+	call        abi.Call
+	interrupted bool   // it will be made anew, or says EINTR; else there was none, or it had returned
+	first       uint64 // its first argument, where the result took its place (arm64)
 }
 
 // notRestarted are the calls that answer EINTR after a stop although nothing but the

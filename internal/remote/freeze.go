@@ -37,8 +37,10 @@ type Frozen struct {
 // thread is a frozen thread.
 type thread struct {
 	tid  int
-	head bool   // it is the first of its process
-	mask uint64 // its own set of blocked signals
+	head bool // it is the first of its process
+	// before is where it was seen last; only what can't be told of a stopped thread is used.
+	before proc.Syscall
+	mask   uint64 // its own set of blocked signals
 }
 
 // Freeze stops every thread of the process, also those that are born meanwhile. What it
@@ -112,6 +114,7 @@ func (f *Frozen) drop(t *thread) {
 }
 
 func seize(tid int, head bool) (*thread, error) {
+	before := beforeStop(tid)
 	for _, request := range []int{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
 		switch errno := ptrace(request, tid, 0, 0); errno {
 		case 0:
@@ -126,7 +129,7 @@ func seize(tid int, head bool) (*thread, error) {
 			return nil, os.NewSyscallError("ptrace", errno)
 		}
 	}
-	return &thread{tid: tid, head: head}, nil
+	return &thread{tid: tid, head: head, before: before}, nil
 }
 
 // dying tells whether a thread is about to be gone.
@@ -199,11 +202,7 @@ func (f *Frozen) Thaw() {
 func (t *thread) release() {
 	var r registers
 	if readRegisters(t.tid, &r) == nil {
-		var first uint64
-		if call, err := proc.ReadSyscall(t.tid, t.tid); err == nil {
-			first = call.Args[0]
-		}
-		if back := r.rewound(first); back != r {
+		if back := r.rewound(r.wait(t.tid, t.before)); back != r {
 			writeRegisters(t.tid, &back)
 		}
 	}

@@ -7,10 +7,12 @@ import (
 )
 
 // Read copies memory of the process.
-func (f *Frozen) Read(addr uint64, buf []byte) error {
+func (f *Frozen) Read(addr uint64, buf []byte) error { return readMemory(f.pid, addr, buf) }
+
+func readMemory(pid int, addr uint64, buf []byte) error {
 	local := []unix.Iovec{{Base: &buf[0]}}
 	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMReadv(f.pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
+	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
 	if err == nil && n != len(buf) {
 		err = unix.EFAULT
 	}

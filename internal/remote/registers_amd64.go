@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/proc"
 )
 
 // registers is struct user_regs_struct (arch/x86/include/asm/user_64.h). 32-bit code is
@@ -93,8 +94,8 @@ func (r registers) call() abi.Call {
 
 // rewound is where the thread goes on: as it was, but behind an interrupted call that the
 // kernel won't restart, before it.
-func (r registers) rewound(_ uint64) registers {
-	if r.number() != -1 && notRestarted(r.call()) && r.result() == -int64(unix.EINTR) {
+func (r registers) rewound(w wait) registers {
+	if w.interrupted && notRestarted(w.call) && r.result() == -int64(unix.EINTR) {
 		r.Rax = uint64(r.number())
 		r.Rip -= instructionSize
 		// It is not in a call any more, so that nothing else restarts it as well.
@@ -103,11 +104,14 @@ func (r registers) rewound(_ uint64) registers {
 	return r
 }
 
-// interrupted tells which system call the stop took the thread out of. A thread that is stopped on its way
+// beforeStop looks at a thread that is about to be stopped: there is no need to.
+func beforeStop(int) proc.Syscall { return proc.Syscall{Number: -1} }
+
+// wait tells which system call the stop took the thread out of. A thread that is stopped on its way
 // out of a call that has returned is in none.
-func (r registers) interrupted() (call abi.Call, ok bool) {
+func (r registers) wait(_ int, _ proc.Syscall) wait {
 	if r.number() == -1 || !restartable(r.result()) {
-		return abi.Other, false
+		return wait{}
 	}
-	return r.call(), true
+	return wait{call: r.call(), interrupted: true}
 }

@@ -96,14 +96,15 @@ func TestRegistersInterrupted(t *testing.T) {
 			if test.cs == code32 {
 				r.Rdi, r.Rbx = 99, test.first
 			}
-			if call, ok := r.interrupted(); call != test.call || ok != test.ok {
-				t.Errorf("interrupted: %s, %t; want %s, %t", call, ok, test.call, test.ok)
+			w := r.wait(0, beforeStop(0))
+			if want := (wait{call: test.call, interrupted: test.ok}); w != want {
+				t.Errorf("interrupted: %+v, want %+v", w, want)
 			}
 			want := r
 			if test.back {
 				want.Rip, want.Rax, want.Orig_rax = 0x1000-2, test.orig, none
 			}
-			if got := r.rewound(0); got != want {
+			if got := r.rewound(w); got != want {
 				t.Errorf("wound back: %+v, want %+v", got, want)
 			}
 		})
