@@ -92,7 +92,7 @@ func (f *Frozen) Interrupted(tid int) (call abi.Call, ok bool) {
 type wait struct {
 	call        abi.Call
 	interrupted bool   // it will be made anew, or says EINTR; else there was none, or it had returned
-	first       uint64 // its first argument, where the result took its place (arm64)
+	first       uint64 // its first argument, whose place the result takes on arm64
 }
 
 // notRestarted are the calls that answer EINTR after a stop although nothing but the

@@ -84,12 +84,13 @@ func (r registers) stack() uint64 { return r.Rsp }
 func (r registers) number() int64 { return int64(int32(r.Orig_rax)) }
 
 // call is the call that the thread is in.
-func (r registers) call() abi.Call {
-	first := r.Rdi
+func (r registers) call() abi.Call { return r.abi().Call(r.number(), r.first()) }
+
+func (r registers) first() uint64 {
 	if r.abi() == abi.I386 {
-		first = r.Rbx
+		return r.Rbx
 	}
-	return r.abi().Call(r.number(), first)
+	return r.Rdi
 }
 
 // rewound is where the thread goes on: as it was, but behind an interrupted call that the
@@ -113,5 +114,5 @@ func (r registers) wait(_ int, _ proc.Syscall) wait {
 	if r.number() == -1 || !restartable(r.result()) {
 		return wait{}
 	}
-	return wait{call: r.call(), interrupted: true}
+	return wait{call: r.call(), interrupted: true, first: r.first()}
 }
