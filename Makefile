@@ -38,6 +38,9 @@ test: build unit integration ## install what is missing, build, run the unit tes
 
 unit: deps ## run the unit tests with the race detector; they need no privileges
 	$(GOTEST) -race -count=1 -timeout 3m $$(go list ./... | grep -v '^huptime/integration')
+	@# What is written for the other architecture, as far as it needs neither cgo nor ptrace: tests that do skip.
+	@if [[ $$(go env GOHOSTARCH) == amd64 ]]; then set -x; \
+		GOARCH=arm64 CGO_ENABLED=0 $(GOTEST) -count=1 -timeout 3m -exec qemu-aarch64-static ./internal/abi ./internal/remote; fi
 
 # One package at a time: they put load on the machine, and measure.
 integration: build ## run the integration tests: real servers, real load
@@ -46,6 +49,7 @@ integration: build ## run the integration tests: real servers, real load
 lint: deps ## gofmt, go vet, staticcheck (pinned in internal/tools) and the house rules
 	@files=$$(gofmt -l .); if [[ -n $$files ]]; then echo "gofmt -w is needed on:" $$files >&2; exit 1; fi
 	go vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 go vet ./internal/...
 	go tool -modfile=internal/tools/go.mod staticcheck ./...
 	cd internal/tools && go vet ./... && go tool staticcheck ./...
 	@.ci/house-rules

@@ -4,8 +4,7 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"huptime/internal/abi"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -36,6 +35,6 @@ func tryRemoteCall() error {
 		return err
 	}
 	defer f.Thaw()
-	_, err = f.Call(unix.SYS_GETPID)
+	_, err = f.Call(abi.Getpid)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -17,7 +18,7 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	g, starting := t.gate, t.starting
 	// Every accept of a serving generation comes through here: no system call
 	// but the answer.
-	t.accepting[r.TID] = acceptCall{number: r.Number, fd: int32(r.FD())}
+	t.accepting[r.TID] = acceptCall{abi: abi.OfAudit(r.Arch), fd: int32(r.FD())}
 	if len(t.accepting) >= maxAccepting {
 		t.sweepAccepting()
 	}

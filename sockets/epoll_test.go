@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -40,7 +41,7 @@ func TestUnregister(t *testing.T) {
 	}
 	count := 0
 	add := func(set, fd int, events uint32) {
-		g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, epollEvent(events, uint64(fd)))
+		g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(events, uint64(fd)))
 	}
 	for i, number := range numbers {
 		if used[number] {
@@ -110,7 +111,7 @@ func TestRegistrationsSaysWhat(t *testing.T) {
 	s := g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
 	set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 	const events, data = unix.EPOLLIN | unix.EPOLLET, 0xfedcba9876543210
-	g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, epollEvent(events, data))
+	g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, data))
 	inode := g.inode(t, s.fd)
 	found := registrations([]int{g.pid}, map[uint64]struct{}{inode: {}})
 	want := registration{pid: g.pid, set: set, target: s.fd, inode: inode, events: events, data: data}
@@ -128,7 +129,7 @@ func TestRegistrationsSaysWhat(t *testing.T) {
 // What epollEvent makes is what the kernel reads.
 func TestEpollEventLayout(t *testing.T) {
 	t.Parallel()
-	b := epollEvent(unix.EPOLLIN, 0x0102030405060708)
+	b := abi.Native.EpollEvent(unix.EPOLLIN, 0x0102030405060708)
 	if len(b) != sizeofEpollEvent {
 		t.Errorf("%d bytes, want %d", len(b), sizeofEpollEvent)
 	}

@@ -1,12 +1,12 @@
 package sockets
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -42,7 +42,7 @@ func (k *Knocks) fetch(pid, fd int) (int, error) {
 	if planted < 0 {
 		return -1, fmt.Errorf("process %d is of no generation", pid)
 	}
-	defer f.Call(unix.SYS_CLOSE, uintptr(planted))
+	defer f.Call(abi.Close, uintptr(planted))
 	if err := sendRemotely(f, planted, fd); err != nil {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
 	}
@@ -51,28 +51,15 @@ func (k *Knocks) fetch(pid, fd int) (int, error) {
 
 // sendRemotely makes the process send one descriptor and one byte over over.
 func sendRemotely(f *remote.Frozen, over, fd int) error {
-	// One block: msghdr (56 bytes), iovec (16), control message (cmsghdr of 16
-	// and an int, padded to 24), data (1). Layouts of 64-bit ABIs (include/linux/socket.h).
-	const (
-		iovAt, controlAt, dataAt = 56, 72, 96
-		size                     = 104
-	)
+	code, err := f.ABI()
+	if err != nil {
+		return err
+	}
+	size := len(code.Rights(0, fd))
 	return f.WithSpace(size, func(addr uint64) []byte {
-		b := make([]byte, size)
-		le := binary.NativeEndian
-		le.PutUint64(b[16:], addr+iovAt) // msg_iov
-		le.PutUint64(b[24:], 1)
-		le.PutUint64(b[32:], addr+controlAt) // msg_control
-		le.PutUint64(b[40:], 24)
-		le.PutUint64(b[iovAt:], addr+dataAt)
-		le.PutUint64(b[iovAt+8:], 1)
-		le.PutUint64(b[controlAt:], 20) // cmsg_len: CMSG_LEN(4)
-		le.PutUint32(b[controlAt+8:], unix.SOL_SOCKET)
-		le.PutUint32(b[controlAt+12:], unix.SCM_RIGHTS)
-		le.PutUint32(b[controlAt+16:], uint32(fd))
-		return b
+		return code.Rights(addr, fd)
 	}, func(addr uint64) error {
-		_, err := f.Call(unix.SYS_SENDMSG, uintptr(over), uintptr(addr), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		_, err := f.Call(abi.Sendmsg, uintptr(over), uintptr(addr), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		return err
 	})
 }

@@ -5,8 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"huptime/internal/abi"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -54,7 +53,7 @@ func (k *Knocks) knock(f *remote.Frozen, answer knock) (int64, error) {
 		delete(k.expected, tid)
 		k.mu.Unlock()
 	}()
-	return f.Call(unix.SYS_LISTEN, ^uintptr(0), 0)
+	return f.Call(abi.Listen, ^uintptr(0), 0)
 }
 
 // Generation finds out which generation a process is of. It must be a descendant of the supervisor.

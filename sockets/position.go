@@ -5,12 +5,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 )
 
 // waitedOn tells which of the sockets some thread of the processes waits on: in
-// accept, in poll or select, or through an epoll set. Processes that can't be looked into, or
-// run 32-bit code, are passed over: whoever asks has a limit for what can't be seen.
+// accept, in poll or select, or through an epoll set. Processes that can't be looked into are passed over: whoever asks has a limit for what can't be seen.
 func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
 	found := make(map[uint64]struct{})
 	for _, r := range registrations(pids, inodes) {
@@ -30,12 +30,16 @@ func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
 				at[h.FD] = inode
 			}
 		}
+		code, err := proc.ABI(pid)
+		if err != nil {
+			continue
+		}
 		tids, err := proc.Threads(pid)
 		if err != nil {
 			continue
 		}
 		for _, tid := range tids {
-			for _, fd := range waitsOn(pid, tid) {
+			for _, fd := range waitsOn(pid, tid, code) {
 				if inode, ok := at[fd]; ok {
 					found[inode] = struct{}{}
 				}
@@ -46,24 +50,48 @@ func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
 }
 
 // waitsOn lists the descriptors that the thread waits on to be readable, right now.
-func waitsOn(pid, tid int) []int {
-	call, err := proc.ReadSyscall(pid, tid)
-	if err != nil || call.Running {
+func waitsOn(pid, tid int, code abi.ABI) []int {
+	now, err := proc.ReadSyscall(pid, tid)
+	if err != nil || now.Running {
 		return nil
 	}
-	if isAccept(call.Number) {
-		return []int{int(int32(call.Args[0]))}
-	}
-	switch call.Number {
-	case sysPoll, unix.SYS_PPOLL:
-		return polled(memoryOf(tid, call.Args[0], 8*min(call.Args[1], maxPolled)))
-	case sysSelect, unix.SYS_PSELECT6:
-		return selected(memoryOf(tid, call.Args[1], (min(call.Args[0], maxPolled)+7)/8))
+	switch call, args := unpack(tid, code, now); call {
+	case abi.Accept:
+		return []int{int(int32(args[0]))}
+	case abi.Poll, abi.Ppoll:
+		return polled(memoryOf(tid, args[0], 8*min(args[1], maxPolled)))
+	case abi.Select, abi.Pselect6:
+		return selected(memoryOf(tid, args[1], (min(args[0], maxPolled)+7)/8))
 	}
 	return nil
 }
 
-func isAccept(number int64) bool { return number == unix.SYS_ACCEPT || number == unix.SYS_ACCEPT4 }
+// unpack tells which call a thread is in, and with which arguments: i386's socketcall has them in the thread's memory.
+// Where that can't be read the call is abi.Other.
+func unpack(tid int, code abi.ABI, now proc.Syscall) (abi.Call, [6]uint64) {
+	if now.Number < 0 {
+		return abi.Other, now.Args
+	}
+	call := code.Call(now.Number, now.Args[0])
+	if call != abi.Other && code.InMemory(now.Number) {
+		words := memoryOf(tid, now.Args[1], 4) // the first is enough: the descriptor
+		if words == nil {
+			return abi.Other, now.Args
+		}
+		return call, [6]uint64{uint64(binary.NativeEndian.Uint32(words))}
+	}
+	return call, now.Args
+}
+
+// waitsForDescriptors tells whether a call waits until a descriptor is ready, and looks
+// at it anew when it is restarted; or for another thread.
+func waitsForDescriptors(call abi.Call) bool {
+	switch call {
+	case abi.Poll, abi.Ppoll, abi.Select, abi.Pselect6, abi.EpollWait, abi.Futex:
+		return true
+	}
+	return false
+}
 
 // maxPolled bounds what is read of one call's descriptors.
 const maxPolled = 4096
@@ -95,7 +123,7 @@ func polled(b []byte) []int {
 }
 
 // selected reads an fd_set (select(2)): one bit for a descriptor, in longs, which on
-// a little-endian machine are the same as bytes.
+// a little-endian machine are the same as bytes, however long they are.
 func selected(b []byte) []int {
 	var fds []int
 	for i, bits := range b {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/notify"
 )
 
@@ -60,7 +61,7 @@ func TestAwaitReady(t *testing.T) {
 		},
 		"epoll": func(t *testing.T, g *generation, s service) *pendingCall {
 			set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, epollEvent(unix.EPOLLIN, 1))
+			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 1))
 			return g.begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
 		},
 	} {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 )
@@ -70,7 +71,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	}
 	entries := registrations([]int{pid}, g.inodes())
 	for _, e := range entries {
-		_, err := f.Call(unix.SYS_EPOLL_CTL, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
+		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
 		if err != nil && err != unix.ENOENT && err != unix.EBADF {
 			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
 		}
@@ -82,7 +83,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 			continue
 		}
 		// The listener answers this listen by planting the dummy: see Tracker.listen.
-		if _, err := f.Call(unix.SYS_LISTEN, uintptr(d.Number), 0); err != nil {
+		if _, err := f.Call(abi.Listen, uintptr(d.Number), 0); err != nil {
 			return fmt.Errorf("cannot swap descriptor %d of process %d: %w", d.Number, pid, err)
 		}
 		if now, _, _ := proc.DescriptorSocket(pid, d.Number); now == inode {
@@ -118,7 +119,7 @@ func mayAccept(f *remote.Frozen) int {
 	for _, tid := range f.Threads() {
 		call, ok := f.Interrupted(tid)
 		switch {
-		case ok && isAccept(call):
+		case ok && call == abi.Accept:
 			inside++
 		case !ok || !waitsForDescriptors(call):
 			busy = 1
@@ -130,13 +131,17 @@ func mayAccept(f *remote.Frozen) int {
 // reregister adds the dummies to the epoll sets in place of the sockets, so that the
 // program finds what it expects there when it changes or removes its entry.
 func (t *Tracker) reregister(f *remote.Frozen, entries []registration, swapped map[int]bool) error {
+	code, err := f.ABI()
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
 		if !swapped[e.target] {
 			continue
 		}
-		event := epollEvent(e.events, e.data)
+		event := code.EpollEvent(e.events, e.data)
 		err := f.WithSpace(len(event), func(uint64) []byte { return event }, func(addr uint64) error {
-			_, err := f.Call(unix.SYS_EPOLL_CTL, uintptr(e.set), unix.EPOLL_CTL_ADD, uintptr(e.target), uintptr(addr))
+			_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_ADD, uintptr(e.target), uintptr(addr))
 			return err
 		})
 		if err != nil && err != unix.EEXIST {

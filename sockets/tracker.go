@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"huptime/internal/abi"
 	"huptime/notify"
 )
 
@@ -58,8 +59,8 @@ type Tracker struct {
 // acceptCall is an accept that was let through. Whether it has returned is not known
 // from here.
 type acceptCall struct {
-	number int32
-	fd     int32
+	abi abi.ABI
+	fd  int32
 }
 
 // NewTracker makes the handler for a generation. preserved may be nil; it

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -291,8 +292,8 @@ func TestGateEpoll(t *testing.T) {
 				r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
 					set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 					pipe[0], pipe[1] = g.pair(t)
-					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, epollEvent(events, 7))
-					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, pipe[0], epollEvent(unix.EPOLLIN, 8))
+					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, 7))
+					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, pipe[0], abi.Native.EpollEvent(unix.EPOLLIN, 8))
 					tid := g.must(t, 1, unix.SYS_GETTID)
 					waiting = g.begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
 					waitsIn(t, g.puppet, tid, unix.SYS_EPOLL_PWAIT)

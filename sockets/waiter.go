@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 )
 
@@ -98,7 +99,8 @@ func (w *waiter) position() position {
 		return unknown
 	case now.Running:
 		return onTheMove
-	case now.Number == int64(w.call.number) && int32(now.Args[0]) == w.call.fd:
+	}
+	if call, args := unpack(w.tid, w.call.abi, now); call == abi.Accept && int32(args[0]) == w.call.fd {
 		return inCall
 	}
 	return elsewhere

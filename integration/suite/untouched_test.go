@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -136,26 +135,4 @@ func TestOutgoing(t *testing.T) {
 		}
 		l.check("outgoing")
 	})
-}
-
-// Test32Bit: a program of the 32-bit ABI, which binds through socketcall(2).
-func Test32Bit(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "goserver32")
-	if err := goBuild(binary, "./goserver", []string{"CGO_ENABLED=0", "GOARCH=386"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, level := range []string{"connections"} {
-		s := golang(t)
-		s.command[0] = binary
-		h := s.run(t, level)
-		l := startLoad(t, s.addr, s.ask, 4)
-		for i := range 5 {
-			before := l.pids()
-			h.hup()
-			h.await("restart finished", i+2)
-			l.awaitNewPID(before)
-			h.await("generation ended", i+1)
-		}
-		l.check("32-bit")
-	}
 }

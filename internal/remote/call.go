@@ -1,14 +1,13 @@
 package remote
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
 )
 
 // callLimit bounds one call. The calls that are made do not sleep, but a notified one waits for the
@@ -19,8 +18,9 @@ const callLimit = 2 * time.Second
 type caller struct {
 	t       *thread
 	saved   registers
-	at      uint64 // of a system call instruction
-	scratch uint64 // of memory that calls may use, saved by Call
+	abi     abi.ABI // of the code that the thread runs
+	at      uint64  // of a system call instruction
+	scratch uint64  // of memory that calls may use, saved by Call
 }
 
 // prepareCalls chooses the thread and finds an instruction, once.
@@ -30,58 +30,21 @@ func (f *Frozen) prepareCalls() error {
 	}
 	t := f.threads[0]
 	var r registers
-	n, errno := registerSet(unix.PTRACE_GETREGSET, t.tid, &r)
-	if errno != 0 {
-		return ErrGone
+	if err := readRegisters(t.tid, &r); err != nil {
+		return err
 	}
-	if n != registersSize || !r.longMode() {
+	code := r.abi()
+	if code == abi.Unknown {
 		return ErrForeign
 	}
-	at, err := f.findInstruction()
+	at, err := f.findInstruction(code)
 	if err != nil {
 		return err
 	}
-	// Below the red zone (128 bytes on amd64; arm64 has none), and aligned.
+	// Below the red zone (128 bytes on amd64; the others have none), and aligned.
 	scratch := (r.stack() - 1024) &^ 63
-	f.calls = caller{t: t, saved: r, at: at, scratch: scratch}
+	f.calls = caller{t: t, saved: r, abi: code, at: at, scratch: scratch}
 	return nil
-}
-
-// findInstruction looks for a system call instruction in the vdso, which every process has mapped (vdso(7)).
-func (f *Frozen) findInstruction() (uint64, error) {
-	maps, err := os.ReadFile("/proc/" + strconv.Itoa(f.pid) + "/maps")
-	if err != nil {
-		return 0, err
-	}
-	for line := range bytes.Lines(maps) {
-		if !bytes.HasSuffix(bytes.TrimRight(line, "\n"), []byte(" [vdso]")) {
-			continue
-		}
-		from, to, ok := mapping(line)
-		if !ok || to-from > 1<<20 {
-			break
-		}
-		code := make([]byte, to-from)
-		if err := f.Read(from, code); err != nil {
-			return 0, err
-		}
-		if i := findInstruction(code); i >= 0 {
-			return from + uint64(i), nil
-		}
-	}
-	return 0, fmt.Errorf("no system call instruction found in the vdso of process %d", f.pid)
-}
-
-// mapping reads the addresses of a line of /proc/PID/maps.
-func mapping(line []byte) (from, to uint64, ok bool) {
-	dash := bytes.IndexByte(line, '-')
-	blank := bytes.IndexByte(line, ' ')
-	if dash < 0 || blank < dash {
-		return 0, 0, false
-	}
-	from, err1 := strconv.ParseUint(string(line[:dash]), 16, 64)
-	to, err2 := strconv.ParseUint(string(line[dash+1:blank]), 16, 64)
-	return from, to, err1 == nil && err2 == nil && from < to
 }
 
 // Caller is the thread that runs the calls: a notified one comes with this thread's id.
@@ -95,6 +58,14 @@ func (f *Frozen) Caller() (int, error) {
 	return f.calls.t.tid, nil
 }
 
+// ABI is that of the calls that the process is made to run, and thus of the structures that they take.
+func (f *Frozen) ABI() (abi.ABI, error) {
+	if _, err := f.Caller(); err != nil {
+		return abi.Unknown, err
+	}
+	return f.calls.abi, nil
+}
+
 // Threads lists the frozen threads.
 func (f *Frozen) Threads() []int {
 	tids := make([]int, 0, len(f.threads))
@@ -106,13 +77,27 @@ func (f *Frozen) Threads() []int {
 
 // Interrupted tells which system call the freeze took a thread out of, one that it
 // will make anew or that says EINTR. It is not ok for threads that were not in a call, or whose call had returned.
-func (f *Frozen) Interrupted(tid int) (number int64, ok bool) {
-	var r registers
-	if n, errno := registerSet(unix.PTRACE_GETREGSET, tid, &r); errno != 0 || n != registersSize {
-		return -1, false
+func (f *Frozen) Interrupted(tid int) (call abi.Call, ok bool) {
+	for _, t := range f.threads {
+		var r registers
+		if t.tid == tid && readRegisters(tid, &r) == nil {
+			w := r.wait(tid, t.before)
+			return w.call, w.interrupted
+		}
 	}
-	return r.interrupted()
+	return abi.Other, false
 }
+
+// wait is the system call that the freeze took a thread out of.
+type wait struct {
+	call        abi.Call
+	interrupted bool   // it will be made anew, or says EINTR; else there was none, or it had returned
+	first       uint64 // its first argument, whose place the result takes on arm64
+}
+
+// notRestarted are the calls that answer EINTR after a stop although nothing but the
+// stop interrupted them (signal(7)); the kernel does not restart them.
+func notRestarted(call abi.Call) bool { return call == abi.EpollWait }
 
 // restartable are the results by which the kernel notes that a signal or a stop has interrupted a call
 // (include/linux/errno.h); tracers see them.
@@ -131,12 +116,22 @@ func restartable(result int64) bool {
 }
 
 // Call makes the process run a system call and returns its result; a failure of the
-// call itself is a unix.Errno.
-func (f *Frozen) Call(number uintptr, args ...uintptr) (int64, error) {
-	if len(f.threads) == 0 {
-		return 0, ErrGone
+// call itself is a unix.Errno. Pointers are addresses in the process, structures have the layout of its [Frozen.ABI].
+func (f *Frozen) Call(call abi.Call, args ...uintptr) (int64, error) {
+	code, err := f.ABI()
+	if err != nil {
+		return 0, err
 	}
-	if err := f.prepareCalls(); err != nil {
+	number, ok := code.Number(call)
+	if !ok {
+		return 0, fmt.Errorf("cannot make process %d run %s: %w: %s has no such call", f.pid, call, ErrForeign, code)
+	}
+	return f.run(number, args...)
+}
+
+// run makes a call by the number that it has in the ABI of the process.
+func (f *Frozen) run(number int64, args ...uintptr) (int64, error) {
+	if _, err := f.Caller(); err != nil {
 		return 0, err
 	}
 	c := f.calls
@@ -149,11 +144,11 @@ func (f *Frozen) Call(number uintptr, args ...uintptr) (int64, error) {
 	var six [6]uintptr
 	copy(six[:], args)
 	made := c.saved.prepare(c.at, number, six)
-	if _, errno := registerSet(unix.PTRACE_SETREGSET, c.t.tid, &made); errno != 0 {
-		return 0, ErrGone
+	if err := writeRegisters(c.t.tid, &made); err != nil {
+		return 0, err
 	}
 	defer c.settle()
-	defer registerSet(unix.PTRACE_SETREGSET, c.t.tid, &c.saved)
+	defer writeRegisters(c.t.tid, &c.saved)
 	result, err := c.step()
 	if err != nil {
 		return 0, fmt.Errorf("cannot make process %d run call %d: %w", f.pid, number, err)
@@ -176,8 +171,8 @@ func (c *caller) step() (int64, error) {
 			return 0, err
 		}
 		var r registers
-		if _, errno := registerSet(unix.PTRACE_GETREGSET, c.t.tid, &r); errno != 0 {
-			return 0, ErrGone
+		if err := readRegisters(c.t.tid, &r); err != nil {
+			return 0, err
 		}
 		if r.done(c.at) {
 			return r.result(), nil
@@ -192,45 +187,4 @@ func (c *caller) settle() {
 	if ptrace(unix.PTRACE_INTERRUPT, c.t.tid, 0, 0) == 0 && ptrace(unix.PTRACE_CONT, c.t.tid, 0, 0) == 0 {
 		c.t.await(time.Now().Add(callLimit))
 	}
-}
-
-// Read copies memory of the process.
-func (f *Frozen) Read(addr uint64, buf []byte) error {
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMReadv(f.pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-	if err == nil && n != len(buf) {
-		err = unix.EFAULT
-	}
-	return os.NewSyscallError("process_vm_readv", err)
-}
-
-func (f *Frozen) write(addr uint64, buf []byte) error {
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMWritev(f.pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-	if err == nil && n != len(buf) {
-		err = unix.EFAULT
-	}
-	return os.NewSyscallError("process_vm_writev", err)
-}
-
-// WithSpace puts data into the memory of the process for as long as use runs: what fill makes
-// of the address, size bytes at the most. It is a stretch of stack below what is in use; what was
-// there comes back.
-func (f *Frozen) WithSpace(size int, fill func(addr uint64) []byte, use func(addr uint64) error) error {
-	if err := f.prepareCalls(); err != nil {
-		return err
-	}
-	addr := f.calls.scratch - uint64(size+63)&^63
-	data := fill(addr)
-	before := make([]byte, len(data))
-	if err := f.Read(addr, before); err != nil {
-		return err
-	}
-	if err := f.write(addr, data); err != nil {
-		return err
-	}
-	defer f.write(addr, before)
-	return use(addr)
 }

@@ -10,7 +10,14 @@
 // memory that was used are restored, signals that come meanwhile stay pending,
 // and interrupted system calls are restarted: by the kernel where it does so
 // after a stop, and by winding the thread back where it does not (epoll_wait and its like answer
-// EINTR, signal(7)).
+// EINTR, signal(7)). On arm64 a thread that enters such a call between the last look at it and its stop
+// sees EINTR: the result has overwritten the first argument, and nothing else tells it.
+//
+// # 32-bit programs
+//
+// A call is named (package abi), and made in the ABI of the code that the thread runs: on amd64 also i386's, by
+// int 0x80, with addresses below 4 GiB and structures of the 32-bit layout. x32 code is 64-bit code as far as this
+// package is concerned: it runs 64-bit calls. 32-bit code on arm64 is ErrForeign.
 //
 // # States of a thread
 //

@@ -19,13 +19,12 @@ var (
 	// ErrDenied says that the process may not be traced: another user's, not
 	// dumpable, traced by somebody else, or Yama forbids it.
 	ErrDenied = errors.New("the process can't be traced")
-	// ErrForeign says that the process runs code of a 32-bit ABI, for which no calls are made.
-	ErrForeign = errors.New("the process runs 32-bit code")
+	// ErrForeign says that the process runs code of an ABI for which no calls are made: 32-bit code on
+	// arm64, and what has no system call instruction of its own.
+	ErrForeign = errors.New("the process runs code for which no calls are made")
 	// ErrSlow says that a thread did not stop in time, because it sleeps uninterruptibly.
 	ErrSlow = errors.New("a thread did not stop in time")
 )
-
-const ntPRStatus = 1 // NT_PRSTATUS, include/uapi/linux/elf.h
 
 // Frozen is a process whose threads are all stopped. It belongs to the OS thread that
 // froze it: all methods must be called by the same goroutine. Thaw must be called.
@@ -38,8 +37,10 @@ type Frozen struct {
 // thread is a frozen thread.
 type thread struct {
 	tid  int
-	head bool   // it is the first of its process
-	mask uint64 // its own set of blocked signals
+	head bool // it is the first of its process
+	// before is where it was seen last; only what can't be told of a stopped thread is used.
+	before proc.Syscall
+	mask   uint64 // its own set of blocked signals
 }
 
 // Freeze stops every thread of the process, also those that are born meanwhile. What it
@@ -113,6 +114,7 @@ func (f *Frozen) drop(t *thread) {
 }
 
 func seize(tid int, head bool) (*thread, error) {
+	before := beforeStop(tid)
 	for _, request := range []int{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
 		switch errno := ptrace(request, tid, 0, 0); errno {
 		case 0:
@@ -127,7 +129,7 @@ func seize(tid int, head bool) (*thread, error) {
 			return nil, os.NewSyscallError("ptrace", errno)
 		}
 	}
-	return &thread{tid: tid, head: head}, nil
+	return &thread{tid: tid, head: head, before: before}, nil
 }
 
 // dying tells whether a thread is about to be gone.
@@ -199,13 +201,9 @@ func (f *Frozen) Thaw() {
 // release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back.
 func (t *thread) release() {
 	var r registers
-	if n, errno := registerSet(unix.PTRACE_GETREGSET, t.tid, &r); errno == 0 && n == registersSize && r.longMode() {
-		var first uint64
-		if call, err := proc.ReadSyscall(t.tid, t.tid); err == nil {
-			first = call.Args[0]
-		}
-		if back := r.rewound(first); back != r {
-			registerSet(unix.PTRACE_SETREGSET, t.tid, &back)
+	if readRegisters(t.tid, &r) == nil {
+		if back := r.rewound(r.wait(t.tid, t.before)); back != r {
+			writeRegisters(t.tid, &back)
 		}
 	}
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {

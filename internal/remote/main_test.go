@@ -2,28 +2,85 @@ package remote
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
 )
 
-// TestMain lets the test binary be the programs that are frozen: the real kernel, and real processes.
+// TestMain lets the test binary be a supervisor that dies; what is frozen is ./program. The real kernel, and real processes.
 func TestMain(m *testing.M) {
-	if name := os.Getenv("REMOTE_TEST_PROGRAM"); name != "" {
-		program, ok := programs[name]
-		if !ok {
-			fmt.Fprintln(os.Stderr, "no such program:", name)
-			os.Exit(99)
-		}
-		program()
+	if pid, err := strconv.Atoi(os.Getenv("REMOTE_TEST_TRACE")); err == nil {
+		freezeAndDie(pid)
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		for _, b := range binaries {
+			os.RemoveAll(b.dir)
+		}
+		os.Exit(code)
+	}))
+}
+
+// binary is ./program, built for one ABI when it is first needed.
+type binary struct {
+	goarch string
+	once   sync.Once
+	dir    string
+	err    error
+}
+
+var binaries = map[abi.ABI]*binary{abi.Native: {goarch: runtime.GOARCH}}
+
+func init() {
+	if abi.Native == abi.AMD64 {
+		binaries[abi.I386] = &binary{goarch: "386"}
+	}
+}
+
+func (b *binary) path(t *testing.T) string {
+	t.Helper()
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "huptime-remote"); b.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", b.dir+"/program", "./program")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+b.goarch)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.dir + "/program"
+}
+
+// eachABI runs a test with programs of each ABI of the machine.
+func eachABI(t *testing.T, test func(t *testing.T, code abi.ABI)) {
+	for code := range binaries {
+		t.Run(code.String(), func(t *testing.T) { test(t, code) })
+	}
+}
+
+// tracing skips the test where there is no ptrace: under qemu-user, which runs the tests that need none on another architecture.
+func tracing(t *testing.T) {
+	t.Helper()
+	// A process that is no child of ours and doesn't exist: a kernel with ptrace says ESRCH.
+	if errno := ptrace(unix.PTRACE_INTERRUPT, 1<<30, 0, 0); errno == unix.ENOSYS || errno == unix.EIO {
+		t.Skipf("unsupported here: ptrace: %v", errno)
+	}
 }
 
 // target is a running program. It is ended when the test is.
@@ -34,10 +91,15 @@ type target struct {
 	in    *os.File
 }
 
-func start(t *testing.T, name string) *target {
+// start runs ./program, built for the ABI.
+func start(t *testing.T, code abi.ABI, args ...string) *target {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "REMOTE_TEST_PROGRAM="+name)
+	tracing(t)
+	return launch(t, exec.Command(binaries[code].path(t), args...))
+}
+
+func launch(t *testing.T, cmd *exec.Cmd) *target {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -48,10 +110,15 @@ func start(t *testing.T, name string) *target {
 		t.Fatal(err)
 	}
 	cmd.Stdin = read
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	read.Close()
+	if errors.Is(err, unix.ENOEXEC) {
+		write.Close()
+		t.Skipf("unsupported here: running %s: %v", cmd.Path, err)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	read.Close()
 	p := &target{Cmd: cmd, t: t, lines: make(chan string, 1000), in: write}
 	done := make(chan struct{})
 	go func() {
@@ -106,4 +173,18 @@ func (p *target) freeze() *Frozen {
 		p.t.Fatal(err)
 	}
 	return f
+}
+
+// freezeAndDie freezes another process and dies on the way.
+func freezeAndDie(pid int) {
+	f, err := Freeze(pid, 5*time.Second)
+	if err == nil {
+		_, err = f.Call(abi.Getpid)
+	}
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	fmt.Println("frozen")
+	unix.Kill(os.Getpid(), unix.SIGKILL)
 }

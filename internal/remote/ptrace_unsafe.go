@@ -14,16 +14,13 @@ func ptrace(request, tid int, addr, data uintptr) unix.Errno {
 	return errno
 }
 
-// registerSet reads (or, with PTRACE_SETREGSET, writes) the general registers, and returns
-// how many bytes the kernel has for them: fewer than ours for a 32-bit process.
-func registerSet(request, tid int, r *registers) (int, unix.Errno) {
-	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(r))}
-	iov.SetLen(int(unsafe.Sizeof(*r)))
-	errno := ptrace(request, tid, ntPRStatus, uintptr(unsafe.Pointer(&iov)))
-	return int(iov.Len), errno
+// goneUnless gives the one reason that a request has to fail for a thread that is stopped: it was killed.
+func goneUnless(errno unix.Errno) error {
+	if errno != 0 {
+		return ErrGone
+	}
+	return nil
 }
-
-const registersSize = int(unsafe.Sizeof(registers{}))
 
 // signalMask reads or writes the set of blocked signals (Linux 3.11).
 func signalMask(request, tid int, mask *uint64) unix.Errno {

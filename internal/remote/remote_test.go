@@ -3,6 +3,7 @@ package remote
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,11 +11,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 )
 
-func TestCall(t *testing.T) {
-	p := start(t, "idle")
+// unameNumber is for a call that writes to memory; nothing but the test makes it.
+var unameNumber = map[abi.ABI]int64{abi.AMD64: 63, abi.I386: 122, abi.ARM64: 160}
+
+func TestCall(t *testing.T) { eachABI(t, testCall) }
+
+func testCall(t *testing.T, code abi.ABI) {
+	p := start(t, code, "idle")
 	p.expect("ready")
 	f := p.freeze()
 	defer func() {
@@ -22,17 +29,17 @@ func TestCall(t *testing.T) {
 		p.tell()
 		p.expect("done")
 	}()
-	pid, err := f.Call(unix.SYS_GETPID)
+	pid, err := f.Call(abi.Getpid)
 	if err != nil || int(pid) != p.Process.Pid {
 		t.Fatalf("getpid: %d, %v; want %d", pid, err, p.Process.Pid)
 	}
-	if _, err := f.Call(unix.SYS_CLOSE, ^uintptr(0)); err != unix.EBADF {
+	if _, err := f.Call(abi.Close, ^uintptr(0)); err != unix.EBADF {
 		t.Fatalf("close(-1): %v; want EBADF", err)
 	}
 	// Memory is lent and given back.
 	uname := make([]byte, 390)
 	if err := f.WithSpace(len(uname), func(uint64) []byte { return uname }, func(addr uint64) error {
-		if _, err := f.Call(unix.SYS_UNAME, uintptr(addr)); err != nil {
+		if _, err := f.run(unameNumber[code], uintptr(addr)); err != nil {
 			return err
 		}
 		return f.Read(addr, uname)
@@ -44,11 +51,12 @@ func TestCall(t *testing.T) {
 	}
 }
 
-func TestFreezeStopsEveryThread(t *testing.T) {
+func TestFreezeStopsEveryThread(t *testing.T) { eachABI(t, testFreezeStopsEveryThread) }
+
+func testFreezeStopsEveryThread(t *testing.T, code abi.ABI) {
 	for _, n := range []int{1, 50, 400} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
-			t.Setenv("REMOTE_TEST_THREADS", strconv.Itoa(n))
-			p := start(t, "threads")
+			p := start(t, code, "threads", strconv.Itoa(n))
 			p.expect("ready")
 			f := p.freeze()
 			tids, err := proc.Threads(p.Process.Pid)
@@ -67,12 +75,14 @@ func TestFreezeStopsEveryThread(t *testing.T) {
 	}
 }
 
-func TestFreezeMeetsBirthsAndDeaths(t *testing.T) {
-	p := start(t, "births")
+func TestFreezeMeetsBirthsAndDeaths(t *testing.T) { eachABI(t, testFreezeMeetsBirthsAndDeaths) }
+
+func testFreezeMeetsBirthsAndDeaths(t *testing.T, code abi.ABI) {
+	p := start(t, code, "births")
 	p.expect("ready")
 	for range 30 {
 		f := p.freeze()
-		if pid, err := f.Call(unix.SYS_GETPID); err != nil || int(pid) != p.Process.Pid {
+		if pid, err := f.Call(abi.Getpid); err != nil || int(pid) != p.Process.Pid {
 			t.Errorf("getpid: %d, %v", pid, err)
 		}
 		f.Thaw()
@@ -82,12 +92,14 @@ func TestFreezeMeetsBirthsAndDeaths(t *testing.T) {
 }
 
 // TestNothingIsVisible freezes threads that sleep in every kind of call. None may return before it should, nor with EINTR.
-func TestNothingIsVisible(t *testing.T) {
-	p := start(t, "waits")
+func TestNothingIsVisible(t *testing.T) { eachABI(t, testNothingIsVisible) }
+
+func testNothingIsVisible(t *testing.T, code abi.ABI) {
+	p := start(t, code, "waits")
 	n, _ := strconv.Atoi(p.expect("ready"))
 	for range 50 {
 		f := p.freeze()
-		if _, err := f.Call(unix.SYS_GETPID); err != nil {
+		if _, err := f.Call(abi.Getpid); err != nil {
 			t.Error(err)
 		}
 		f.Thaw()
@@ -106,14 +118,18 @@ func TestNothingIsVisible(t *testing.T) {
 	}
 }
 
-func TestSignalsWaitForTheThaw(t *testing.T) {
-	p := start(t, "signals")
+const queuedSignal = 40 // as in ./program
+
+func TestSignalsWaitForTheThaw(t *testing.T) { eachABI(t, testSignalsWaitForTheThaw) }
+
+func testSignalsWaitForTheThaw(t *testing.T, code abi.ABI) {
+	p := start(t, code, "signals")
 	tid, _ := strconv.Atoi(p.expect("ready"))
 	f := p.freeze()
 	for range 100 {
 		unix.Tgkill(p.Process.Pid, tid, queuedSignal)
 	}
-	if _, err := f.Call(unix.SYS_GETPID); err != nil {
+	if _, err := f.Call(abi.Getpid); err != nil {
 		t.Error(err)
 	}
 	f.Thaw()
@@ -124,8 +140,10 @@ func TestSignalsWaitForTheThaw(t *testing.T) {
 	}
 }
 
-func TestSignalsDuringFreezes(t *testing.T) {
-	p := start(t, "signals")
+func TestSignalsDuringFreezes(t *testing.T) { eachABI(t, testSignalsDuringFreezes) }
+
+func testSignalsDuringFreezes(t *testing.T, code abi.ABI) {
+	p := start(t, code, "signals")
 	tid, _ := strconv.Atoi(p.expect("ready"))
 	done := make(chan struct{})
 	go func() {
@@ -140,7 +158,7 @@ func TestSignalsDuringFreezes(t *testing.T) {
 	}()
 	for range 40 {
 		f := p.freeze()
-		if _, err := f.Call(unix.SYS_GETPID); err != nil {
+		if _, err := f.Call(abi.Getpid); err != nil {
 			t.Error(err)
 		}
 		f.Thaw()
@@ -153,12 +171,14 @@ func TestSignalsDuringFreezes(t *testing.T) {
 	}
 }
 
-func TestKilledWhileFrozen(t *testing.T) {
-	p := start(t, "idle")
+func TestKilledWhileFrozen(t *testing.T) { eachABI(t, testKilledWhileFrozen) }
+
+func testKilledWhileFrozen(t *testing.T, code abi.ABI) {
+	p := start(t, code, "idle")
 	p.expect("ready")
 	f := p.freeze()
 	p.Process.Kill()
-	if _, err := f.Call(unix.SYS_GETPID); err == nil {
+	if _, err := f.Call(abi.Getpid); err == nil {
 		t.Log("the call came before the kill") // SIGKILL is delivered when it pleases the kernel
 	}
 	f.Thaw()
@@ -167,13 +187,15 @@ func TestKilledWhileFrozen(t *testing.T) {
 	}
 }
 
-func TestStoppedStaysStopped(t *testing.T) {
-	p := start(t, "idle")
+func TestStoppedStaysStopped(t *testing.T) { eachABI(t, testStoppedStaysStopped) }
+
+func testStoppedStaysStopped(t *testing.T, code abi.ABI) {
+	p := start(t, code, "idle")
 	p.expect("ready")
 	unix.Kill(p.Process.Pid, unix.SIGSTOP)
 	untilState(t, p.Process.Pid, 'T')
 	f := p.freeze()
-	if pid, err := f.Call(unix.SYS_GETPID); err != nil || int(pid) != p.Process.Pid {
+	if pid, err := f.Call(abi.Getpid); err != nil || int(pid) != p.Process.Pid {
 		t.Errorf("getpid: %d, %v", pid, err)
 	}
 	f.Thaw()
@@ -196,11 +218,14 @@ func untilState(t *testing.T, pid int, want byte) {
 	}
 }
 
-func TestDeadTracerLetsGo(t *testing.T) {
-	p := start(t, "idle")
+func TestDeadTracerLetsGo(t *testing.T) { eachABI(t, testDeadTracerLetsGo) }
+
+func testDeadTracerLetsGo(t *testing.T, code abi.ABI) {
+	p := start(t, code, "idle")
 	p.expect("ready")
-	t.Setenv("REMOTE_TEST_PID", strconv.Itoa(p.Process.Pid))
-	tracer := start(t, "tracer")
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "REMOTE_TEST_TRACE="+strconv.Itoa(p.Process.Pid))
+	tracer := launch(t, cmd)
 	tracer.expect("frozen")
 	tracer.Wait()
 	p.tell()
@@ -211,7 +236,7 @@ func TestErrors(t *testing.T) {
 	if _, err := Freeze(1<<22-1, time.Second); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such process: %v", err)
 	}
-	p := start(t, "idle")
+	p := start(t, abi.Native, "idle")
 	p.expect("ready")
 	f := p.freeze()
 	// Whoever is traced can't be traced by a second one.
@@ -229,7 +254,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestTryReap(t *testing.T) {
-	p := start(t, "idle")
+	p := start(t, abi.Native, "idle")
 	p.expect("ready")
 	f := p.freeze()
 	if TryReap(func() {}) {

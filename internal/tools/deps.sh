@@ -114,6 +114,7 @@ have node || want nodejs
 have python3 || want python3
 have killall || want psmisc
 have ps || want procps
+[[ $(uname -m) != x86_64 ]] || have qemu-aarch64-static || want qemu-user-static # runs the unit tests of what is written for arm64
 [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] || want ca-certificates # for Go's downloads
 
 go_missing=false

@@ -1,4 +1,6 @@
-package remote
+// Program is what the tests of package remote, and those of its users, freeze: a real process, of the ABI that it was built for. What
+// it is to do is its argument. It says lines on standard output, and waits for lines on standard input.
+package main
 
 import (
 	"bufio"
@@ -12,14 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programs are what the test binary can be.
-var programs = map[string]func(){
-	"idle":    idle,
-	"threads": threads,
-	"births":  births,
-	"waits":   waits,
-	"signals": signals,
-	"tracer":  tracer,
+func main() {
+	switch os.Args[1] {
+	case "idle":
+		idle()
+	case "threads":
+		n, _ := strconv.Atoi(os.Args[2])
+		threads(n)
+	case "births":
+		births()
+	case "waits":
+		waits()
+	case "signals":
+		signals()
+	default:
+		say("no such program")
+	}
 }
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
@@ -36,8 +46,7 @@ func idle() {
 }
 
 // threads starts as many threads as asked for, each blocked in the kernel.
-func threads() {
-	n, _ := strconv.Atoi(os.Getenv("REMOTE_TEST_THREADS"))
+func threads(n int) {
 	for range n {
 		go func() {
 			runtime.LockOSThread()
@@ -126,6 +135,7 @@ func waits() {
 		}()
 	}
 	time.Sleep(200 * time.Millisecond) // the threads go to sleep; the test freezes many times, so a late one is met as well
+	say("descriptors %d %d", p[0], listener)
 	say("ready %d", len(calls))
 	told()
 	woken.Store(true)
@@ -143,7 +153,8 @@ var woken atomic.Bool
 func signals() {
 	runtime.LockOSThread()
 	var set unix.Sigset_t
-	set.Val[0] = 1 << (queuedSignal - 1)
+	const bits = strconv.IntSize // of a long
+	set.Val[(queuedSignal-1)/bits] = 1 << ((queuedSignal - 1) % bits)
 	unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil)
 	say("ready %d", unix.Gettid())
 	end := make(chan struct{})
@@ -165,20 +176,5 @@ func signals() {
 	}
 }
 
+// queuedSignal is a real-time signal, which queues; the test sends it.
 const queuedSignal = 40
-
-// tracer freezes another process and dies on the way.
-func tracer() {
-	pid, _ := strconv.Atoi(os.Getenv("REMOTE_TEST_PID"))
-	f, err := Freeze(pid, 5*time.Second)
-	if err != nil {
-		say("error %v", err)
-		return
-	}
-	if _, err := f.Call(unix.SYS_GETPID); err != nil {
-		say("error %v", err)
-		return
-	}
-	say("frozen")
-	unix.Kill(os.Getpid(), unix.SIGKILL)
-}

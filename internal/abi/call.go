@@ -1,0 +1,103 @@
+package abi
+
+import "fmt"
+
+// Call names a system call, whatever its number is.
+type Call uint8
+
+// The calls that huptime makes in a process, and those that it tells apart when a thread is in one.
+const (
+	Other Call = iota // none of these
+	Getpid
+	Close
+	Listen
+	Sendmsg
+	EpollCtl
+
+	Accept // accept and accept4
+	Poll
+	Ppoll
+	Select
+	Pselect6
+	EpollWait // epoll_wait, epoll_pwait and epoll_pwait2
+	Futex
+)
+
+var callNames = [...]string{"other", "getpid", "close", "listen", "sendmsg", "epoll_ctl",
+	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex"}
+
+func (c Call) String() string {
+	if int(c) < len(callNames) {
+		return callNames[c]
+	}
+	return fmt.Sprintf("call(%d)", uint8(c))
+}
+
+// The numbers are written out because x/sys has those of the machine that is compiled for only. Sources:
+// arch/x86/entry/syscalls/syscall_{64,32}.tbl, arch/arm/tools/syscall.tbl, include/uapi/asm-generic/unistd.h.
+// What has several numbers (a time of 64 bits, for one) takes the same arguments in all of them, as far as descriptors go.
+var calls = map[ABI]map[int64]Call{
+	AMD64: {
+		39: Getpid, 3: Close, 50: Listen, 46: Sendmsg, 233: EpollCtl,
+		43: Accept, 288: Accept, 7: Poll, 271: Ppoll, 23: Select, 270: Pselect6,
+		232: EpollWait, 281: EpollWait, 441: EpollWait, 202: Futex,
+	},
+	// select's old number, 82, has its arguments in memory; it is left out, for no library has used it in this century.
+	I386: {
+		20: Getpid, 6: Close, 363: Listen, 370: Sendmsg, 255: EpollCtl,
+		364: Accept, 168: Poll, 309: Ppoll, 414: Ppoll, 142: Select, 308: Pselect6, 413: Pselect6,
+		256: EpollWait, 319: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
+	},
+	ARM64: {
+		172: Getpid, 57: Close, 201: Listen, 211: Sendmsg, 21: EpollCtl,
+		202: Accept, 242: Accept, 73: Ppoll, 72: Pselect6, 22: EpollWait, 441: EpollWait, 98: Futex,
+	},
+	ARM: {
+		20: Getpid, 6: Close, 284: Listen, 296: Sendmsg, 251: EpollCtl,
+		285: Accept, 366: Accept, 168: Poll, 336: Ppoll, 414: Ppoll, 142: Select, 335: Pselect6, 413: Pselect6,
+		252: EpollWait, 346: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
+	},
+}
+
+// x32Bit marks a call of the x32 ABI (__X32_SYSCALL_BIT in arch/x86/include/uapi/asm/unistd.h). The calls of the
+// table have the same numbers there but for that bit, save sendmsg; and what an x32 process is made to run is
+// amd64's.
+const x32Bit = 0x40000000
+
+// i386's multiplexer: its first argument names the call, its second points to the call's arguments (socketcall(2)).
+const (
+	socketcall = 102
+
+	socketcallAccept  = 5
+	socketcallAccept4 = 18
+)
+
+// Call tells which call a number stands for; first is the call's first argument, which decides where a number is several.
+func (a ABI) Call(number int64, first uint64) Call {
+	switch {
+	case a == AMD64:
+		number &^= x32Bit
+	case a.InMemory(number):
+		if first == socketcallAccept || first == socketcallAccept4 {
+			return Accept
+		}
+		return Other
+	}
+	return calls[a][number]
+}
+
+// InMemory tells whether a call's own arguments are in memory, 32 bits each, where its second argument points to.
+func (a ABI) InMemory(number int64) bool { return a == I386 && number == socketcall }
+
+// Number is what a call is made by. It is not ok for a call that the ABI has not, or has in several forms.
+func (a ABI) Number(c Call) (number int64, ok bool) {
+	for n, call := range calls[a] {
+		if call == c {
+			if ok {
+				return 0, false
+			}
+			number, ok = n, true
+		}
+	}
+	return number, ok && c != Other
+}

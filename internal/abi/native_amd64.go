@@ -1,0 +1,4 @@
+package abi
+
+// Native is the ABI that this program itself is made for.
+const Native = AMD64

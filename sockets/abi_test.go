@@ -1,0 +1,136 @@
+package sockets
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
+	"huptime/internal/proc"
+	"huptime/internal/remote"
+)
+
+// eachABI runs a test with a process of each ABI of the machine; file is its descriptor 3. lines are what it says.
+func eachABI(t *testing.T, does string, test func(t *testing.T, code abi.ABI, pid int, file *os.File, lines *bufio.Scanner)) {
+	architectures := map[abi.ABI]string{abi.Native: runtime.GOARCH}
+	if abi.Native == abi.AMD64 {
+		architectures[abi.I386] = "386"
+	}
+	for code, goarch := range architectures {
+		t.Run(code.String(), func(t *testing.T) {
+			binary := filepath.Join(t.TempDir(), "program")
+			build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "huptime/internal/remote/program")
+			build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+goarch)
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+			defer ours.Close()
+			cmd := exec.Command(binary, does)
+			cmd.ExtraFiles = []*os.File{theirs}
+			in, _ := cmd.StdinPipe()
+			out, _ := cmd.StdoutPipe()
+			err = cmd.Start()
+			theirs.Close()
+			if errors.Is(err, unix.ENOEXEC) {
+				t.Skipf("unsupported here: running a program of %s: %v", code, err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				in.Close()
+				cmd.Process.Kill()
+				cmd.Wait()
+			}()
+			if got, err := proc.ABI(cmd.Process.Pid); got != code || err != nil {
+				t.Errorf("the process is of %s, %v", got, err)
+			}
+			test(t, code, cmd.Process.Pid, ours, bufio.NewScanner(out))
+		})
+	}
+}
+
+// What the threads of a process wait on, by whatever call.
+func TestWaitsOn(t *testing.T) {
+	eachABI(t, "waits", func(t *testing.T, code abi.ABI, pid int, _ *os.File, lines *bufio.Scanner) {
+		var polled, listener int
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "ready") {
+			fmt.Sscanf(lines.Text(), "descriptors %d %d", &polled, &listener)
+		}
+		want := []int{polled, polled, polled, listener} // poll, ppoll and select; accept
+		slices.Sort(want)
+		var got []int
+		eventually(t, fmt.Sprintf("threads wait on %v", want), func() bool {
+			tids, err := proc.Threads(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = nil
+			for _, tid := range tids {
+				got = append(got, waitsOn(pid, tid, code)...)
+			}
+			slices.Sort(got)
+			return slices.Equal(got, want)
+		})
+		inode, ok, err := proc.DescriptorSocket(pid, listener)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if found := waitedOn([]int{pid}, map[uint64]struct{}{inode: {}}); len(found) != 1 {
+			t.Error("nobody waits on the listening socket")
+		}
+		f, err := remote.Freeze(pid, freezeLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Thaw()
+		// One is inside accept; the runtime's other threads may be busy.
+		if n := mayAccept(f); n != 1 && n != 2 {
+			t.Errorf("%d threads may accept", n)
+		}
+	})
+}
+
+// A process is made to send a descriptor of its own.
+func TestSendRemotely(t *testing.T) {
+	eachABI(t, "idle", func(t *testing.T, _ abi.ABI, pid int, file *os.File, lines *bufio.Scanner) {
+		lines.Scan()
+		f, err := remote.Freeze(pid, freezeLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Thaw()
+		if err := sendRemotely(f, 3, 3); err != nil {
+			t.Fatal(err)
+		}
+		fd, err := receiveDescriptor(int(file.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		var theirs, ours unix.Stat_t
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/fd/3", pid), &theirs); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Fstat(fd, &ours); err != nil || ours.Ino != theirs.Ino {
+			t.Errorf("got inode %d, want %d, %v", ours.Ino, theirs.Ino, err)
+		}
+		if err := sendRemotely(f, 3, 99); err != unix.EBADF {
+			t.Errorf("sending what isn't there: %v", err)
+		}
+	})
+}
