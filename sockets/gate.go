@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -49,6 +51,7 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 		if err != nil {
 			return added, err
 		}
+		d.stands = s.Inode
 		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
 		added++
 	}
@@ -183,21 +186,47 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	}
 	inodes := g.inodes()
 	holders, opaque := proc.Holders(fresh, inodes)
-	sources := make(map[uint64]int)
 	g.mu.Lock()
 	for inode, list := range holders {
 		for _, h := range list {
 			g.numbers[h.FD] = g.dummies[inode]
 		}
 	}
-	for inode, s := range g.sockets {
-		sources[inode] = s.fd
-	}
 	g.mu.Unlock()
 	if len(opaque) > 0 {
 		t.log.Warn("processes can't be looked into; they stop accepting at their next accept",
 			slog.Int("generation", t.generation), slog.Any("pids", opaque))
 	}
-	err := unregister(registrations(fresh, inodes), sources)
+	err := t.silence(registrations(fresh, inodes), holders, nil, t.copyOf)
 	return errors.Join(err, t.reask(ctx, g))
+}
+
+// silence silences entries of epoll sets, with copies of the sockets from whoever of the holders has them: by the
+// time a late process is visited the supervisor has given its own ones up.
+func (t *Tracker) silence(entries []registration, holders map[uint64][]proc.Holder, dummies map[registration]*dummy,
+	copyOf func(pid, fd int) (int, error)) error {
+	e := edit{entries: entries, sockets: make(map[uint64]int), dummies: dummies, copyOf: copyOf}
+	defer func() {
+		for _, fd := range e.sockets {
+			unix.Close(fd)
+		}
+	}()
+	var failed error
+	for _, r := range entries {
+		if _, ok := e.sockets[r.inode]; ok {
+			continue
+		}
+		for _, h := range holders[r.inode] {
+			fd, err := copyOf(h.PID, h.FD)
+			if err == nil {
+				e.sockets[r.inode] = fd
+				break
+			}
+			failed = errors.Join(failed, err)
+		}
+	}
+	if err := e.silence(); err != nil {
+		return errors.Join(err, failed)
+	}
+	return nil
 }
