@@ -87,7 +87,7 @@ func (t *Tracker) copyOf(pid, fd int) (int, error) {
 // copied tries pidfd_getfd, and fetch where that is denied.
 func copied(pid, fd int, fetch func() (int, error)) (int, error) {
 	dup, err := duplicate(pid, fd)
-	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) {
+	if !denied(err) {
 		return dup, err
 	}
 	fetched, errFetch := fetch()

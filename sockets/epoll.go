@@ -152,7 +152,7 @@ func (e edit) all(sets map[setAt]int) error {
 		}
 		if socket, ok := sockets[r.inode]; ok {
 			failed = errors.Join(failed, r.silence(set, socket))
-		} else if !r.silent() {
+		} else {
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
 		if d := e.dummies[r]; d != nil {

@@ -86,6 +86,12 @@ func (g *gate) dummyOf(inode uint64) *dummy {
 	return g.dummies[inode]
 }
 
+func (g *gate) socket(inode uint64) *Socket {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sockets[inode]
+}
+
 func (g *gate) has(inode uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -197,36 +203,65 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		t.log.Warn("processes can't be looked into; they stop accepting at their next accept",
 			slog.Int("generation", t.generation), slog.Any("pids", opaque))
 	}
-	err := t.silence(registrations(fresh, inodes), holders, nil, t.copyOf)
+	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
 	return errors.Join(err, t.reask(ctx, g))
 }
 
-// silence silences entries of epoll sets, with copies of the sockets from whoever of the holders has them: by the
-// time a late process is visited the supervisor has given its own ones up.
-func (t *Tracker) silence(entries []registration, holders map[uint64][]proc.Holder, dummies map[registration]*dummy,
-	copyOf func(pid, fd int) (int, error)) error {
-	e := edit{entries: entries, sockets: make(map[uint64]int), dummies: dummies, copyOf: copyOf}
+// silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
+// those up, for processes that are visited late, copies of what one of pids holds.
+func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
+	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
 	defer func() {
 		for _, fd := range e.sockets {
 			unix.Close(fd)
 		}
 	}()
-	var failed error
+	missing := make(map[uint64]struct{})
 	for _, r := range entries {
+		if r.silent() {
+			continue
+		}
+		e.entries = append(e.entries, r)
 		if _, ok := e.sockets[r.inode]; ok {
 			continue
 		}
-		for _, h := range holders[r.inode] {
-			fd, err := copyOf(h.PID, h.FD)
-			if err == nil {
-				e.sockets[r.inode] = fd
-				break
-			}
+		if fd, ok := g.socket(r.inode).copy(); ok {
+			e.sockets[r.inode] = fd
+		} else {
+			missing[r.inode] = struct{}{}
+		}
+	}
+	var failed error
+	if len(missing) > 0 {
+		holders, _ := proc.Holders(pids, missing)
+		for inode, list := range holders {
+			fd, err := firstCopy(list, inode, copyOf)
 			failed = errors.Join(failed, err)
+			if fd >= 0 {
+				e.sockets[inode] = fd
+			}
 		}
 	}
 	if err := e.silence(); err != nil {
 		return errors.Join(err, failed)
 	}
 	return nil
+}
+
+// firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
+func firstCopy(holders []proc.Holder, inode uint64, copyOf func(pid, fd int) (int, error)) (int, error) {
+	var failed error
+	for _, h := range holders {
+		fd, err := copyOf(h.PID, h.FD)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Ino == inode {
+			return fd, nil
+		}
+		unix.Close(fd)
+	}
+	return -1, failed
 }

@@ -12,7 +12,8 @@ type Socket struct {
 	Inode    uint64 // of the socket, as /proc/PID/fd shows it
 	NonBlock bool   // O_NONBLOCK of the open file description when it was collected
 
-	fd      int // the supervisor's duplicate, -1 once it was closed
+	fd      int        // the supervisor's duplicate, -1 once it was closed
+	release sync.Mutex // held while fd is closed, or copied by others than Preserved
 	claimed bool
 }
 
@@ -107,8 +108,21 @@ func (p *Preserved) release(which func(*Socket) bool) {
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.fd >= 0 && which(s) {
+			s.release.Lock()
 			unix.Close(s.fd)
 			s.fd = -1
+			s.release.Unlock()
 		}
 	}
+}
+
+// copy duplicates the supervisor's own duplicate, if it is still there. The caller owns what it returns.
+func (s *Socket) copy() (fd int, ok bool) {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.fd < 0 {
+		return -1, false
+	}
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return fd, err == nil
 }

@@ -69,7 +69,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		}
 	}
 	entries := registrations([]int{pid}, g.inodes())
-	if err := t.takeOut(f, pid, g.inodes(), entries); err != nil {
+	if err := t.takeOut(g, f, pid, entries); err != nil {
 		return err
 	}
 	swapped := make(map[int]bool)
@@ -98,7 +98,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 }
 
 // takeOut takes the entries out of their epoll sets.
-func (t *Tracker) takeOut(f *remote.Frozen, pid int, inodes map[uint64]struct{}, entries []registration) error {
+func (t *Tracker) takeOut(g *gate, f *remote.Frozen, pid int, entries []registration) error {
 	var ghosts []registration
 	for _, e := range entries {
 		_, err := f.Call(unix.SYS_EPOLL_CTL, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
@@ -115,11 +115,7 @@ func (t *Tracker) takeOut(f *remote.Frozen, pid int, inodes map[uint64]struct{},
 	if len(ghosts) == 0 {
 		return nil
 	}
-	holders, _ := proc.Holders([]int{pid}, inodes)
-	for inode, others := range t.holdersBeside(pid, inodes) {
-		holders[inode] = append(holders[inode], others...)
-	}
-	return t.silence(ghosts, holders, nil, func(of, fd int) (int, error) {
+	return t.silence(g, ghosts, t.pids(), func(of, fd int) (int, error) {
 		return copied(of, fd, func() (int, error) {
 			if of == pid {
 				return t.knocks.fetchFrom(f, pid, fd)
@@ -127,18 +123,6 @@ func (t *Tracker) takeOut(f *remote.Frozen, pid int, inodes map[uint64]struct{},
 			return t.knocks.fetch(of, fd)
 		})
 	})
-}
-
-// holdersBeside finds who else of the generation holds the sockets.
-func (t *Tracker) holdersBeside(pid int, inodes map[uint64]struct{}) map[uint64][]proc.Holder {
-	var others []int
-	for _, other := range t.pids() {
-		if other != pid {
-			others = append(others, other)
-		}
-	}
-	holders, _ := proc.Holders(others, inodes)
-	return holders
 }
 
 // concerns tells whether a process has anything to do with the sockets; most of a big
