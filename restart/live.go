@@ -93,7 +93,12 @@ func (p *live) Gate(ctx context.Context, claimed *sockets.Preserved) (int, error
 
 // AwaitDrained implements process. It follows Gate.
 func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
-	return p.tracker.AwaitDrained(ctx, p.from.Claimed, p.newer, stop)
+	// It asks for these now and then, and gates who is there by then.
+	claimed := func() []*sockets.Socket {
+		p.census.resolve(p.knocks.Generation)
+		return p.from.Claimed()
+	}
+	return p.tracker.AwaitDrained(ctx, claimed, p.newer, stop)
 }
 
 // newer lists the processes of later generations.
@@ -106,6 +111,7 @@ func (p *live) Signal(sig syscall.Signal) error {
 		return err
 	}
 	// The leader of a daemon ends at once; what it left behind is the service.
+	p.census.resolve(p.knocks.Generation)
 	for _, pid := range p.census.tops(p.number) {
 		err = unix.Kill(pid, sig)
 	}
@@ -121,6 +127,8 @@ func (p *live) Kill() {
 		go func() {
 			for {
 				unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+				// A daemon of a failed start is told from those of the generation that serves by its knock only.
+				p.census.resolve(p.knocks.Generation)
 				for _, pid := range p.census.members(p.number) {
 					unix.Kill(pid, unix.SIGKILL)
 				}

@@ -22,6 +22,7 @@ var ways = []string{
 	"toggle", // registers the socket anew each time, as nginx does with accept_mutex
 	"ghost",  // the number that is registered is closed, the socket lives on at another one
 	"dup",    // polls one number and accepts from another
+	"daemon", // epoll, in a process that has left its parents, session and group
 	"passed", // workers get the socket by SCM_RIGHTS
 }
 

@@ -165,7 +165,7 @@ static void take(void)
 
 static void run(void)
 {
-	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("ghost")))
+	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("ghost") || is("daemon")))
 		epolls();
 	for (;;) {
 		if (!is("accept") && !is("accept4"))
@@ -242,6 +242,21 @@ static void worker(void)
 	close(pair[1]);
 }
 
+/* daemonize leaves parent, session and process group behind, as daemon(7) of the old kind do. */
+static void daemonize(void)
+{
+	pid_t pid = fork();
+
+	check(pid >= 0, "fork");
+	if (pid > 0)
+		_exit(0);
+	check(setsid() >= 0, "setsid");
+	pid = fork();
+	check(pid >= 0, "fork");
+	if (pid > 0)
+		_exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	FILE *file;
@@ -253,6 +268,11 @@ int main(int argc, char **argv)
 	file = fopen(argv[3], "r");
 	check(file && fscanf(file, "%31s", version) == 1, "version file");
 	fclose(file);
+	if (is("daemon"))
+		daemonize();
+	if (strstr(version, "mute"))
+		while (pause()) /* never ready */
+			;
 	listening = accepting = listens(atoi(argv[2]));
 	if (is("dup") || is("ghost")) {
 		accepting = fcntl(listening, F_DUPFD_CLOEXEC, 100);
