@@ -21,6 +21,14 @@
 // only after the hangup, because calls of a process whose listener is closed
 // fail with ENOSYS for ever (seccomp_unotify(2)).
 //
+// # What is asked about
+//
+// [LevelListeners] asks about bind and listen; [LevelConnections] about accept, accept4 and close as
+// well. Both ask about rt_sigaction for SIGHUP. A close is told before it has happened, and many never are:
+// dup2(2), close_range(2), exec and exit close without it, and a signal that comes before the supervisor has received
+// the notification makes it EINTR, with the descriptor still open (with WAIT_KILLABLE_RECV, 5.19, only
+// until it is received). Handlers must take it for a hint: package sockets says what for.
+//
 // # Kernel versions
 //
 //	5.0   SECCOMP_RET_USER_NOTIF

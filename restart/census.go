@@ -15,7 +15,7 @@ import (
 type census struct {
 	mu      sync.Mutex
 	self    int
-	leaders map[int]int        // generation → its leader's PID
+	leaders map[int]identity   // generation → its leader; start is 0 until it was seen
 	check   int                // PID of the check that runs, or 0: it is of no generation
 	known   map[identity]int   // process → generation
 	alive   func() []proc.Stat // the machine's processes; tests put in their own
@@ -30,7 +30,7 @@ type identity struct {
 func newCensus() *census {
 	return &census{
 		self:    os.Getpid(),
-		leaders: make(map[int]int),
+		leaders: make(map[int]identity),
 		known:   make(map[identity]int),
 		alive:   everyProcess,
 	}
@@ -63,24 +63,19 @@ func (c *census) settle() {
 // knock, so it must not be called from a listener's goroutine.
 func (c *census) resolve(ask func(pid int) (int, error)) {
 	c.mu.Lock()
-	c.count()
-	var open []identity
-	for _, st := range c.alive() {
-		id := identity{st.PID, st.StartTime}
-		if _, known := c.known[id]; !known && st.PPID == c.self && st.State != 'Z' {
-			open = append(open, id)
-		}
-	}
+	_, open := c.attribute()
 	c.mu.Unlock()
 	for _, id := range open {
 		// An error leaves it open: it may be gone, or no process of the service's.
-		if generation, err := ask(id.pid); err == nil {
-			c.mu.Lock()
-			if _, lives := c.leaders[generation]; lives {
-				c.known[id] = generation
-			}
-			c.mu.Unlock()
+		generation, err := ask(id.pid)
+		if err != nil {
+			continue
 		}
+		c.mu.Lock()
+		if _, lives := c.leaders[generation]; lives {
+			c.known[id] = generation
+		}
+		c.mu.Unlock()
 	}
 }
 
@@ -88,7 +83,7 @@ func (c *census) resolve(ask func(pid int) (int, error)) {
 func (c *census) began(generation, leader int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaders[generation] = leader
+	c.leaders[generation] = identity{pid: leader}
 }
 
 // ended forgets a generation.
@@ -141,7 +136,7 @@ func (c *census) members(generation int) []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var pids []int
-	leader := c.leaders[generation]
+	leader := c.leaders[generation].pid
 	for _, st := range c.count() {
 		if st.generation != generation {
 			continue
@@ -190,15 +185,18 @@ type counted struct {
 // count attributes every descendant of the supervisor, and remembers it. c.mu
 // is held. Zombies are left out: they hold nothing.
 func (c *census) count() []counted {
+	list, _ := c.attribute()
+	return list
+}
+
+// attribute is count, and lists the children of the supervisor that could be anybody's.
+func (c *census) attribute() (list []counted, open []identity) {
 	stats := c.alive()
 	byPID := make(map[int]proc.Stat, len(stats))
 	for _, st := range stats {
 		byPID[st.PID] = st
 	}
-	leaders := make(map[int]int, len(c.leaders))
-	for g, pid := range c.leaders {
-		leaders[pid] = g
-	}
+	leaders := c.ledBy(byPID)
 	if c.check != 0 {
 		leaders[c.check] = noGeneration
 	}
@@ -209,10 +207,8 @@ func (c *census) count() []counted {
 		}
 		g := 0
 		switch parent, ok := byPID[st.PPID]; {
-		case leaders[st.PID] != 0 && st.PPID == c.self:
-			g = leaders[st.PID]
 		case st.PPID == c.self:
-			g = c.orphan(st, leaders)
+			g = c.child(st, leaders)
 		case ok && st.PPID > 1 && depth < maxDepth:
 			g = of(parent, depth+1)
 		}
@@ -221,30 +217,55 @@ func (c *census) count() []counted {
 		}
 		return g
 	}
-	var list []counted
 	for _, st := range stats {
-		if g := of(st, 0); g != 0 && st.State != 'Z' && st.State != 'X' {
+		if st.State == 'Z' || st.State == 'X' {
+			continue
+		}
+		if g := of(st, 0); g != 0 {
 			list = append(list, counted{st, g})
+		} else if st.PPID == c.self {
+			open = append(open, identity{st.PID, st.StartTime})
 		}
 	}
 	c.prune(byPID)
-	return list
+	return list, open
+}
+
+// ledBy finds the generations by their leaders' PIDs, which are those of their process groups and sessions too. While a
+// group or session has members its number is given to nobody else (alloc_pid in kernel/pid.c); one that has
+// a leader which started at another time is another's.
+func (c *census) ledBy(byPID map[int]proc.Stat) map[int]int {
+	leaders := make(map[int]int, len(c.leaders))
+	for g, leader := range c.leaders {
+		st, lives := byPID[leader.pid]
+		if lives && leader.start == 0 {
+			leader.start = st.StartTime
+			c.leaders[g] = leader
+		}
+		if !lives || st.StartTime == leader.start {
+			leaders[leader.pid] = g
+		}
+	}
+	return leaders
 }
 
 // maxDepth bounds the walk towards the supervisor: the processes were not read
 // all at one moment, so that PIDs used again could form a ring.
 const maxDepth = 64
 
-// orphan attributes a child of the supervisor that it did not start.
-func (c *census) orphan(st proc.Stat, leaders map[int]int) int {
+// child attributes a child of the supervisor: a leader, or an orphan.
+func (c *census) child(st proc.Stat, leaders map[int]int) int {
+	if g := leaders[st.PID]; g != 0 {
+		return g
+	}
 	if g := leaders[st.PGRP]; g != 0 {
 		return g // a leader's PID is its group's number
 	}
 	if g := leaders[st.Session]; g != 0 {
 		return g
 	}
-	if len(leaders) == 1 {
-		for _, g := range leaders {
+	if len(c.leaders) == 1 {
+		for g := range c.leaders {
 			return g
 		}
 	}

@@ -108,7 +108,12 @@ func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, e
 
 // AwaitDrained implements process. It follows Gate.
 func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
-	return p.tracker.AwaitDrained(ctx, p.gated, p.newer, stop)
+	// It asks for these now and then, and gates who is there by then.
+	which := func() []*sockets.Socket {
+		p.census.resolve(p.knocks.Generation)
+		return p.gated()
+	}
+	return p.tracker.AwaitDrained(ctx, which, p.newer, stop)
 }
 
 // AwaitFinished implements process. It follows Gate.
@@ -127,6 +132,7 @@ func (p *live) Signal(sig syscall.Signal) error {
 		return err
 	}
 	// The leader of a daemon ends at once; what it left behind is the service.
+	p.census.resolve(p.knocks.Generation)
 	for _, pid := range p.census.tops(p.number) {
 		err = unix.Kill(pid, sig)
 	}
@@ -142,6 +148,8 @@ func (p *live) Kill() {
 		go func() {
 			for {
 				unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+				// A daemon of a failed start is told from those of the generation that serves by its knock only.
+				p.census.resolve(p.knocks.Generation)
 				for _, pid := range p.census.members(p.number) {
 					unix.Kill(pid, unix.SIGKILL)
 				}

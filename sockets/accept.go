@@ -91,10 +91,13 @@ func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
 			info.Flags |= unix.O_NONBLOCK
 		}
 	}
+	others := t.otherWays(r, d)
+	defer others.close()
 	if err := r.Plant(d.fd, r.FD(), info.CloseOnExec()); err != nil {
 		t.cannot(r, err)
 		return nil, false
 	}
+	others.shut()
 	t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation),
 		slog.String("call", r.Call.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
 	return d, info.Flags&unix.O_NONBLOCK != 0

@@ -39,7 +39,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address)) {
 		return notify.Continue()
 	}
-	key, nonblock, err := t.wanted(r)
+	key, nonblock, whole, err := t.wanted(r)
 	if err != nil {
 		t.cannot(r, err)
 		return notify.Continue()
@@ -49,6 +49,9 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	}
 	key = key.at(address)
 	key.Place = place
+	if !whole && t.preserved != nil {
+		key = t.preserved.completed(key)
+	}
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil || !r.Valid() {
 		return notify.Continue()
@@ -135,32 +138,38 @@ func (t *Tracker) noteBound(r *notify.Request, b boundName) {
 }
 
 // wanted describes the socket that the caller is about to bind, and tells whether it
-// is non-blocking.
-func (t *Tracker) wanted(r *notify.Request) (Key, bool, error) {
+// is non-blocking. It is not whole where the socket could not be copied.
+func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock, whole bool, err error) {
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
-		return Key{}, false, err
+		return Key{}, false, false, err
 	}
 	fd, err := duplicate(pid, r.FD())
+	if denied(err) && t.sharing != nil && t.sharing.own {
+		return Key{}, false, false, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
+	}
+	if denied(err) {
+		key, nonblock, err = t.glimpse(r)
+		return key, nonblock, false, err
+	}
 	if err != nil {
-		return Key{}, false, err
+		return Key{}, false, false, err
 	}
 	defer unix.Close(fd)
 	if !r.Valid() {
-		return Key{}, false, notify.ErrTargetGone
+		return Key{}, false, false, notify.ErrTargetGone
 	}
 	if t.sharing != nil && t.sharing.own {
 		// Before the bind runs: all of a group must have it (socket(7)).
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return Key{}, false, os.NewSyscallError("setsockopt", err)
+			return Key{}, false, false, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	key, err := describe(fd, r.TID)
-	if err != nil {
-		return Key{}, false, err
+	if key, err = describe(fd, r.TID); err != nil {
+		return Key{}, false, false, err
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	return key, flags&unix.O_NONBLOCK != 0, err
+	return key, flags&unix.O_NONBLOCK != 0, true, err
 }
 
 // plant puts the socket in place of the caller's own. O_NONBLOCK belongs to the

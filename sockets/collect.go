@@ -89,11 +89,16 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 // copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
 // is denied by the process itself.
 func (t *Tracker) copyOf(pid, fd int) (int, error) {
+	return copied(pid, fd, func() (int, error) { return t.knocks.fetch(pid, fd) })
+}
+
+// copied tries pidfd_getfd, and fetch where that is denied.
+func copied(pid, fd int, fetch func() (int, error)) (int, error) {
 	dup, err := duplicate(pid, fd)
-	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) {
+	if !denied(err) {
 		return dup, err
 	}
-	fetched, errFetch := t.knocks.fetch(pid, fd)
+	fetched, errFetch := fetch()
 	if errFetch != nil {
 		return -1, errors.Join(err, errFetch)
 	}

@@ -21,9 +21,7 @@
 //	bind          a preserved socket is planted for a preserved address
 //	listen        which sockets are listening sockets
 //	accept        readiness; in a gated generation the dummy is planted here
-//	close         a hint: in a gated generation a connection may have ended, so
-//	              that the next look at what is left comes sooner. A lost one does no
-//	              harm: the same is found by looking again a little later
+//	close         a hint to a drain, see below
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
@@ -53,6 +51,19 @@
 // rename is answered without being done. Should the file be gone nevertheless, the bind runs: a preserved socket that
 // no client can find would be worse. What clients see as SO_PEERCRED is what the kernel noted when the first generation listened.
 //
+// # What the notification of close is for
+//
+// One thing (level connections only): in a gated generation a close may be the end of its last connection, so the drain
+// looks again soon (5 ms) instead of when it would have (200 ms at the latest). Nothing is learned from it: not which
+// descriptor it was, not that the call succeeds, for it has not run yet; and nothing depends on it. That a
+// listening socket was given up is seen when sockets are collected, by who holds it then.
+//
+// So a lost one does no harm: the drain finds the same by looking, as it does at level
+// listeners, where close is not notified at all. One can be lost when dup2(2), close_range(2), exec or exit closes the
+// descriptor, when the supervisor is told twice before it looks, or when a signal interrupts the call before
+// the supervisor has received it. In the last case the program sees EINTR, and its descriptor is still open: that is
+// the price of asking, and one reason for the other level.
+//
 // # Gating, level listeners
 //
 // Each process that holds a socket is frozen (package remote) and made to take
@@ -67,11 +78,12 @@
 //
 //   - it waits in accept: a stop and a continue signal make the kernel issue the
 //     call anew, and the notification swaps the descriptor for a dummy.
-//   - it waits in epoll: the registration is taken out of the epoll set, so that
-//     it neither wakes in vain nor (EPOLLEXCLUSIVE) swallows a wake-up that the
+//   - it waits in epoll: the entry is silenced: it stays, for the program may change or remove it,
+//     and asks for nothing, so that it neither wakes in vain nor (EPOLLEXCLUSIVE) swallows a wake-up that the
 //     new generation needs.
 //   - it waits in poll or select, or comes by later: when it calls accept, the
-//     descriptor is swapped for a dummy.
+//     descriptor is swapped for a dummy, and with it whatever else could tell the
+//     process of clients: the socket's other numbers, and entries that it has made since.
 //
 // A non-blocking accept then gets EAGAIN, and a blocking one a phantom, at either
 // level: a connection that its peer has already closed. A program that was told

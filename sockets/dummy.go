@@ -13,6 +13,7 @@ import (
 type dummy struct {
 	fd       int
 	inode    uint64
+	stands   uint64 // inode of the socket that it stands for
 	nonblock bool
 	address  unix.Sockaddr
 	family   int

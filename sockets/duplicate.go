@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -23,3 +24,6 @@ func duplicate(pid, fd int) (int, error) {
 	}
 	return dup, nil
 }
+
+// denied tells whether duplicate failed because it is not permitted here, or not there (a profile may answer either).
+func denied(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) }

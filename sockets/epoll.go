@@ -51,18 +51,57 @@ func registrations(pids []int, inodes map[uint64]struct{}) []registration {
 	return found
 }
 
-// unregister takes the entries out of their epoll sets. sources are descriptors of the
-// supervisor's for the sockets, by inode.
+// silent tells whether the entry asks for no event, be it that it was silenced or that it has told its one (EPOLLONESHOT).
+func (r registration) silent() bool { return r.events&(unix.EPOLLIN|unix.EPOLLRDNORM) == 0 }
+
+// edit changes entries of epoll sets that are not the supervisor's.
 //
 // The kernel looks an entry up by the open file description and by the number
 // that the *caller* of epoll_ctl has for it, and does not ask which process the
 // caller is (ep_find in fs/eventpoll.c). So it is enough to have a duplicate of
-// the epoll set, and the socket at the same number as in the service. The
-// numbers are made on a thread with a descriptor table of its own, which ends
-// with the thread.
-func unregister(entries []registration, sources map[uint64]int) error {
-	if len(entries) == 0 {
+// the epoll set, and the socket at the same number as in the service, whatever
+// the service has there by now. The numbers are made on a thread with a descriptor
+// table of its own, which ends with the thread.
+type edit struct {
+	entries []registration
+	// sockets are descriptors of the supervisor's for the sockets, by inode. They stay the caller's.
+	sockets map[uint64]int
+	// dummies are to be registered beside the sockets at the numbers of these entries; none where nil.
+	dummies map[registration]*dummy
+	// copyOf copies a descriptor of a process.
+	copyOf func(pid, fd int) (int, error)
+}
+
+// setAt is an epoll set of a process.
+type setAt struct{ pid, fd int }
+
+// silence makes the entries tell nobody of anything any more, and swallow (EPOLLEXCLUSIVE) nothing. They stay where they
+// are, for the program finds them when it changes or removes them; what it then asks for holds again.
+func (e edit) silence() error {
+	if len(e.entries) == 0 {
 		return nil
+	}
+	sets := make(map[setAt]int)
+	defer func() {
+		for _, fd := range sets {
+			unix.Close(fd)
+		}
+	}()
+	// On this goroutine: copyOf may need a process that it has frozen.
+	for _, r := range e.entries {
+		at := setAt{r.pid, r.set}
+		if _, ok := sets[at]; ok {
+			continue
+		}
+		fd, err := e.copyOf(r.pid, r.set)
+		switch {
+		case err == nil:
+			sets[at] = fd
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrNotExist):
+			// the process, or the set, is gone
+		default:
+			return err
+		}
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -72,56 +111,84 @@ func unregister(entries []registration, sources map[uint64]int) error {
 			result <- os.NewSyscallError("unshare", err)
 			return
 		}
-		result <- removeAll(entries, sources)
+		result <- e.all(sets)
 	}()
 	return <-result
 }
 
-// removeAll runs on a thread whose descriptor table is its own.
-func removeAll(entries []registration, sources map[uint64]int) error {
+// all runs on a thread whose descriptor table is its own.
+func (e edit) all(sets map[setAt]int) error {
 	// What must not be overwritten moves above every number that is made below.
 	above := 0
-	for _, e := range entries {
-		above = max(above, e.target+1)
+	for _, r := range e.entries {
+		above = max(above, r.target+1)
 	}
-	moved := make(map[uint64]int, len(sources))
-	for inode, source := range sources {
-		fd, err := unix.FcntlInt(uintptr(source), unix.F_DUPFD_CLOEXEC, above)
-		if err != nil {
-			return os.NewSyscallError("fcntl", err)
+	move := func(fd int) (int, error) {
+		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, above)
+		return moved, os.NewSyscallError("fcntl", err)
+	}
+	sockets, moved, dummies := make(map[uint64]int), make(map[setAt]int), make(map[*dummy]int)
+	var err error
+	for inode, fd := range e.sockets {
+		if sockets[inode], err = move(fd); err != nil {
+			return err
 		}
-		moved[inode] = fd
+	}
+	for at, fd := range sets {
+		if moved[at], err = move(fd); err != nil {
+			return err
+		}
+	}
+	for _, d := range e.dummies {
+		if dummies[d], err = move(d.fd); err != nil {
+			return err
+		}
 	}
 	var failed error
-	for _, e := range entries {
-		if source, ok := moved[e.inode]; ok {
-			failed = errors.Join(failed, e.remove(source, above))
+	for _, r := range e.entries {
+		set, ok := moved[setAt{r.pid, r.set}]
+		if !ok {
+			continue
+		}
+		if socket, ok := sockets[r.inode]; ok {
+			failed = errors.Join(failed, r.silence(set, socket))
+		} else {
+			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
+		}
+		if d := e.dummies[r]; d != nil {
+			failed = errors.Join(failed, r.add(set, dummies[d]))
 		}
 	}
 	return failed
 }
 
-func (e registration) remove(source, above int) error {
-	low, err := duplicate(e.pid, e.set)
-	if err != nil {
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
-			return nil // the process, or the set, is gone
-		}
-		return err
-	}
-	set, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, above)
-	unix.Close(low)
-	if err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	defer unix.Close(set)
-	if err := unix.Dup3(source, e.target, unix.O_CLOEXEC); err != nil {
+// silence changes one entry. It makes the number of the entry in the caller's table.
+func (r registration) silence(set, socket int) error {
+	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	err = unix.EpollCtl(set, unix.EPOLL_CTL_DEL, e.target, nil)
-	if err != nil && err != unix.ENOENT && err != unix.EBADF {
-		return fmt.Errorf("cannot take descriptor %d out of epoll set %d of process %d: %w",
-			e.target, e.set, e.pid, os.NewSyscallError("epoll_ctl", err))
+	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+	err := unix.EpollCtl(set, unix.EPOLL_CTL_MOD, r.target, &nothing)
+	if err == unix.EINVAL {
+		// An exclusive entry can't be changed (epoll_ctl(2)).
+		if err = unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.target, nil); err == nil {
+			err = unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &nothing)
+		}
+	}
+	if err == nil || err == unix.ENOENT || err == unix.EEXIST {
+		return nil // ENOENT: the program has taken it out meanwhile
+	}
+	return fmt.Errorf("cannot silence descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+}
+
+// add registers a dummy as the socket was.
+func (r registration) add(set, dummy int) error {
+	if err := unix.Dup3(dummy, r.target, unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("dup3", err)
+	}
+	event := unix.EpollEvent{Events: r.events, Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+	if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &event); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("cannot put a dummy into epoll set %d of process %d: %w", r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
 	}
 	return nil
 }

@@ -16,17 +16,22 @@ import (
 // socket is planted in the process, and the process is made to send the
 // descriptor over it (unix(7), SCM_RIGHTS). The caller owns the copy.
 func (k *Knocks) fetch(pid, fd int) (int, error) {
+	f, err := remote.Freeze(pid, freezeLimit)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Thaw()
+	return k.fetchFrom(f, pid, fd)
+}
+
+// fetchFrom is fetch from a process that is frozen already.
+func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int) (int, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socketpair", err)
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return -1, err
-	}
-	defer f.Thaw()
 	planted := -1
 	_, err = k.knock(f, func(_ int, r *notify.Request) notify.Reply {
 		at, err := r.PlantAnew(pair[1])

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -49,6 +51,7 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 		if err != nil {
 			return added, err
 		}
+		d.stands = s.Inode
 		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
 		added++
 	}
@@ -81,6 +84,12 @@ func (g *gate) dummyOf(inode uint64) *dummy {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.dummies[inode]
+}
+
+func (g *gate) socket(inode uint64) *Socket {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sockets[inode]
 }
 
 func (g *gate) has(inode uint64) bool {
@@ -183,21 +192,76 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	}
 	inodes := g.inodes()
 	holders, opaque := proc.Holders(fresh, inodes)
-	sources := make(map[uint64]int)
 	g.mu.Lock()
 	for inode, list := range holders {
 		for _, h := range list {
 			g.numbers[h.FD] = g.dummies[inode]
 		}
 	}
-	for inode, s := range g.sockets {
-		sources[inode] = s.fd
-	}
 	g.mu.Unlock()
 	if len(opaque) > 0 {
 		t.log.Warn("processes can't be looked into; they stop accepting at their next accept",
 			slog.Int("generation", t.generation), slog.Any("pids", opaque))
 	}
-	err := unregister(registrations(fresh, inodes), sources)
+	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
 	return errors.Join(err, t.reask(ctx, g))
+}
+
+// silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
+// those up, for processes that are visited late, copies of what one of pids holds.
+func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
+	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
+	defer func() {
+		for _, fd := range e.sockets {
+			unix.Close(fd)
+		}
+	}()
+	missing := make(map[uint64]struct{})
+	for _, r := range entries {
+		if r.silent() {
+			continue
+		}
+		e.entries = append(e.entries, r)
+		if _, ok := e.sockets[r.inode]; ok {
+			continue
+		}
+		if fd, ok := g.socket(r.inode).copy(); ok {
+			e.sockets[r.inode] = fd
+		} else {
+			missing[r.inode] = struct{}{}
+		}
+	}
+	var failed error
+	if len(missing) > 0 {
+		holders, _ := proc.Holders(pids, missing)
+		for inode, list := range holders {
+			fd, err := firstCopy(list, inode, copyOf)
+			failed = errors.Join(failed, err)
+			if fd >= 0 {
+				e.sockets[inode] = fd
+			}
+		}
+	}
+	if err := e.silence(); err != nil {
+		return errors.Join(err, failed)
+	}
+	return nil
+}
+
+// firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
+func firstCopy(holders []proc.Holder, inode uint64, copyOf func(pid, fd int) (int, error)) (int, error) {
+	var failed error
+	for _, h := range holders {
+		fd, err := copyOf(h.PID, h.FD)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Ino == inode {
+			return fd, nil
+		}
+		unix.Close(fd)
+	}
+	return -1, failed
 }

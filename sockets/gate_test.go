@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -207,5 +208,62 @@ func TestGateUnderLoad(t *testing.T) {
 			<-done
 		}
 		r.outstanding(t, 0)
+	})
+}
+
+// A process that is gated at its next accept is gated at all numbers then, and in the epoll sets that it has made since the gate was set:
+// who is told of clients at another number spins.
+func TestGateOtherWays(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		const copied = 900
+		var set int
+		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
+			g.must(t, 0, unix.SYS_DUP3, s.fd, copied, unix.O_CLOEXEC)
+			set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
+		})
+		r.gate(t)
+		// What the program does with its entries goes on to work, and what it asks for anew is not answered for long.
+		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_MOD, r.fd, abi.Native.EpollEvent(unix.EPOLLIN, 8))
+		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, copied, abi.Native.EpollEvent(unix.EPOLLIN|unix.EPOLLEXCLUSIVE, 9))
+		dial(t, r.addr)
+		r.refuses(t, r.fd)
+		for _, fd := range []int{r.fd, copied} {
+			if now := r.old.inode(t, fd); now == r.new.inode(t, r.at.fd) {
+				t.Errorf("descriptor %d is the listening socket yet", fd)
+			}
+		}
+		if got := r.old.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
+			t.Errorf("a gated process is told of a client: %+v", got)
+		}
+		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
+		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, copied, 0)
+		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.outstanding(t, 0)
+	})
+}
+
+// The number that was registered is closed, or another file's; the entry is there as long as the socket is.
+func TestGateGhosts(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		const copied, again = 900, 901
+		var set int
+		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
+			set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			for _, fd := range []int{copied, again} {
+				g.must(t, 0, unix.SYS_DUP3, s.fd, fd, 0)
+				g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
+			}
+			g.must(t, 0, unix.SYS_CLOSE, copied)
+			pipe, _ := g.pair(t)
+			g.must(t, 0, unix.SYS_DUP3, pipe, again, 0)
+		})
+		r.gate(t)
+		dial(t, r.addr)
+		if got := r.old.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
+			t.Errorf("a gated process is told of a client: %+v", got)
+		}
+		r.refuses(t, r.fd)
+		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 	})
 }

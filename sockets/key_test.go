@@ -101,7 +101,7 @@ func TestNewSocket(t *testing.T) {
 			test.want.Address, _ = SockaddrOf(name)
 			test.want.Type, test.want.NetNS = unix.SOCK_STREAM, own
 			if s.Key != test.want || s.Inode != inode || s.NonBlock != test.nonblock || s.fd != fd || s.claimed {
-				t.Errorf("%+v, want %+v", *s, test.want)
+				t.Errorf("%+v, want %+v", s, test.want)
 			}
 			if _, err := newSocket(fd, os.Getpid(), inode+1, own); !errors.Is(err, errNotPreservable) {
 				t.Errorf("another inode: %v", err)

@@ -18,7 +18,7 @@ import (
 const patience = 20 * time.Second
 
 // The main goroutine keeps the main thread, as in the program itself: threads that are made to end (see
-// unregister) must not be it, and the kernel ends a launched service with the thread that forked it.
+// edit) must not be it, and the kernel ends a launched service with the thread that forked it.
 func init() { runtime.LockOSThread() }
 
 // TestMain is three programs: a launcher (notify.Start executes this binary), a puppet, and the tests.

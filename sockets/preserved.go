@@ -21,7 +21,8 @@ type Socket struct {
 	// Path is the name of a unix socket as the kernel has it: the path as it was once given to bind, or NUL and the abstract name.
 	Path string
 
-	fd      int // the supervisor's duplicate, -1 once it was closed
+	fd      int        // the supervisor's duplicate, -1 once it was closed
+	release sync.Mutex // held while fd is closed, or copied by others than Preserved
 	claimed bool
 	file    *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
@@ -38,6 +39,8 @@ func (s *Socket) String() string {
 
 // close gives back what the supervisor holds of it.
 func (s *Socket) close() {
+	s.release.Lock()
+	defer s.release.Unlock()
 	unix.Close(s.fd)
 	s.fd = -1
 	if s.file != nil {
@@ -191,4 +194,15 @@ func (p *Preserved) release(which func(*Socket) bool) {
 			s.close()
 		}
 	}
+}
+
+// copy duplicates the supervisor's own duplicate, if it is still there. The caller owns what it returns.
+func (s *Socket) copy() (fd int, ok bool) {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.fd < 0 {
+		return -1, false
+	}
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return fd, err == nil
 }

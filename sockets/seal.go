@@ -70,11 +70,8 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		}
 	}
 	entries := registrations([]int{pid}, g.inodes())
-	for _, e := range entries {
-		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
-		if err != nil && err != unix.ENOENT && err != unix.EBADF {
-			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
-		}
+	if err := t.takeOut(g, f, pid, entries); err != nil {
+		return err
 	}
 	swapped := make(map[int]bool)
 	for _, d := range descriptors {
@@ -99,6 +96,34 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		}
 	}
 	return t.reregister(f, entries, swapped)
+}
+
+// takeOut takes the entries out of their epoll sets.
+func (t *Tracker) takeOut(g *gate, f *remote.Frozen, pid int, entries []registration) error {
+	var ghosts []registration
+	for _, e := range entries {
+		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
+		switch err {
+		case nil:
+		case unix.ENOENT, unix.EBADF:
+			// The number was closed, maybe used again, and the socket is open at another one, or in another
+			// process: the entry stays then, and wakes the program (epoll(7), "Will closing a file descriptor ...").
+			ghosts = append(ghosts, e)
+		default:
+			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
+		}
+	}
+	if len(ghosts) == 0 {
+		return nil
+	}
+	return t.silence(g, ghosts, t.pids(), func(of, fd int) (int, error) {
+		return copied(of, fd, func() (int, error) {
+			if of == pid {
+				return t.knocks.fetchFrom(f, pid, fd)
+			}
+			return t.knocks.fetch(of, fd)
+		})
+	})
 }
 
 // concerns tells whether a process has anything to do with the sockets; most of a big

@@ -312,9 +312,7 @@ func TestGateEpoll(t *testing.T) {
 					t.Errorf("epoll_pwait: %+v", got)
 				}
 				// What a graceful server does next.
-				if level == notify.LevelListeners {
-					r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
-				}
+				r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
 				r.old.must(t, 0, unix.SYS_CLOSE, r.fd)
 				r.outstanding(t, 0)
 			})

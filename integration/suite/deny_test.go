@@ -3,11 +3,24 @@ package suite
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// denied runs huptime where a system call is denied; nothing is where it has no name.
+func denied(call string, errno syscall.Errno) option {
+	return func(cmd *exec.Cmd) {
+		if call == "" {
+			return
+		}
+		cmd.Env = append(cmd.Env, fmt.Sprintf("SUITE_DENY=%s %d", call, int(errno)))
+		cmd.Args = append([]string{"suite", huptime}, cmd.Args[1:]...)
+		cmd.Path = "/proc/self/exe"
+	}
+}
 
 // denyAndExec makes a system call fail, by a seccomp filter without a listener, and becomes the program: what a container's profile does.
 // how is NAME=ERRNO.

@@ -33,6 +33,7 @@ type event struct {
 	Signal     string
 	Track      string
 	Output     string
+	Error      string
 }
 
 // supervisor is a running huptime.
@@ -123,8 +124,10 @@ func (s *supervisor) read(from io.Reader) {
 func (s *supervisor) dump() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.events[max(0, len(s.events)-40):] {
-		s.t.Logf("log: %+v", e)
+	for i, e := range s.events {
+		if i >= len(s.events)-40 || e.Error != "" {
+			s.t.Logf("log: %+v", e)
+		}
 	}
 	for _, line := range s.output[max(0, len(s.output)-20):] {
 		s.t.Logf("output: %s", line)

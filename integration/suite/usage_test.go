@@ -118,13 +118,7 @@ func TestLevelIsChosen(t *testing.T) {
 	for deny, want := range map[string]string{"": "listeners", "ptrace": "connections"} {
 		t.Run(want, func(t *testing.T) {
 			s := golang(t)
-			h := start(t, append([]string{"--track=auto"}, s.command...), func(cmd *exec.Cmd) {
-				if deny != "" {
-					cmd.Env = append(cmd.Env, fmt.Sprintf("SUITE_DENY=%s %d", deny, int(unix.EPERM)))
-					cmd.Args = append([]string{"suite", huptime}, cmd.Args[1:]...)
-					cmd.Path = "/proc/self/exe"
-				}
-			})
+			h := start(t, append([]string{"--track=auto"}, s.command...), denied(deny, unix.EPERM))
 			if e := h.await("level chosen", 0); e.Track != want {
 				t.Errorf("the level is %s, want %s", e.Track, want)
 			}

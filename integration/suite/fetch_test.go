@@ -1,0 +1,47 @@
+package suite
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestWithoutPidfdGetfd: the default profiles of Docker and containerd deny pidfd_getfd(2). Sockets are then sent by the service's own
+// processes, and nobody notices: not at the moment of a restart either, when the old generation is busiest.
+func TestWithoutPidfdGetfd(t *testing.T) {
+	const restarts = 20
+	services := map[string]func(t *testing.T) service{
+		"go":      func(t *testing.T) service { return golang(t) },
+		"prefork": func(t *testing.T) service { return python(t, "prefork") },
+		"ghost":   func(t *testing.T) service { return waits(t, "ghost", 2) }, // its epoll sets have to be fetched as well
+	}
+	for name, make := range services {
+		for _, errno := range []unix.Errno{unix.EPERM, unix.ENOSYS} {
+			if name != "go" && errno != unix.EPERM {
+				continue // one is enough for what does not depend on it
+			}
+			t.Run(name+"/"+unix.ErrnoName(errno), func(t *testing.T) {
+				eachLevel(t, func(t *testing.T, level string) {
+					s := make(t)
+					h := start(t, append([]string{"--track=" + level}, s.command...), denied("pidfd_getfd", errno))
+					h.await("generation ready", 1)
+					l := startLoad(t, s.addr, s.ask, clients)
+					l.awaitNewPID(0)
+					for i := range restarts {
+						before := l.pids()
+						h.hup()
+						h.await("restart finished", i+2)
+						l.awaitNewPID(before)
+						h.await("generation ended", i+1)
+					}
+					l.check(name + " at " + level)
+					for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly"} {
+						if n := h.count(bad); n > 0 {
+							t.Errorf("%d times %q", n, bad)
+						}
+					}
+				})
+			})
+		}
+	}
+}

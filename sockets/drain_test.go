@@ -1,0 +1,36 @@
+package sockets
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/notify"
+)
+
+// A connection that ends without close(2) is missed all the same: the notification of close only makes the drain look sooner.
+func TestDrainWithoutClose(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		r := restart(t, level, unix.SOCK_NONBLOCK, 0, nil)
+		_, conn := serves(t, r.old.puppet, r.service)
+		r.gate(t)
+		r.outstanding(t, 1)
+		stopped := make(chan struct{})
+		drained := make(chan error, 1)
+		go func() { // ends with AwaitDrained, which the test waits for
+			drained <- r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.pid) },
+				func() { close(stopped) })
+		}()
+		r.old.must(t, 0, unix.SYS_DUP3, r.fd, conn, 0)
+		select {
+		case err := <-drained:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(patience):
+			t.Fatal("not drained")
+		}
+		<-stopped
+	})
+}

@@ -1,0 +1,81 @@
+package sockets
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// kinds are the protocols by the names that the kernel gives them (struct proto in net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c,
+// net/mptcp/protocol.c, net/unix/af_unix.c; unix datagram and seqpacket sockets have one name, and are not told apart).
+var kinds = map[string]struct {
+	family   uint16
+	protocol int
+}{
+	"TCP":         {unix.AF_INET, unix.IPPROTO_TCP},
+	"TCPv6":       {unix.AF_INET6, unix.IPPROTO_TCP},
+	"MPTCP":       {unix.AF_INET, unix.IPPROTO_MPTCP},
+	"MPTCPv6":     {unix.AF_INET6, unix.IPPROTO_MPTCP},
+	"UNIX-STREAM": {unix.AF_UNIX, 0},
+}
+
+// glimpse describes the socket that the caller is about to bind where it can't be copied: pidfd_getfd(2) is denied by the
+// default profiles of Docker and containerd, and the caller, which waits for the answer, can't be made to
+// send it. What /proc does not tell is IPV6_V6ONLY and the bound device; what is missing is taken from the preserved
+// sockets, see Preserved.completed.
+func (t *Tracker) glimpse(r *notify.Request) (key Key, nonblock bool, err error) {
+	protocol, err := proc.SocketProtocol(r.TID, r.FD())
+	if err != nil {
+		return Key{}, false, err
+	}
+	info, err := proc.ReadFDInfo(r.TID, r.FD())
+	if err != nil {
+		return Key{}, false, err
+	}
+	// The socket's own namespace can't be told from its process's; a program that
+	// changes namespaces between socket and bind has the privilege to have its sockets copied.
+	theirs, err := proc.NetNS(r.TID)
+	if err != nil {
+		return Key{}, false, err
+	}
+	ours, err := proc.NetNS(os.Getpid())
+	if err != nil {
+		return Key{}, false, err
+	}
+	if !r.Valid() {
+		return Key{}, false, notify.ErrTargetGone
+	}
+	kind, ok := kinds[protocol]
+	if !ok || theirs != ours {
+		return Key{}, false, errNotPreservable
+	}
+	key = Key{Type: unix.SOCK_STREAM, Protocol: kind.protocol, Address: Address{Family: kind.family}}
+	key.NetNS, err = ownNamespace()
+	return key, info.Flags&unix.O_NONBLOCK != 0, err
+}
+
+// completed fills in what a glimpse leaves open, from the socket that would be claimed: a new version that
+// changes nothing but these options of an address gets the old ones.
+func (p *Preserved) completed(k Key) Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := k
+	for _, s := range p.sockets {
+		like := s.Key
+		like.Device = k.Device
+		if k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() {
+			like.V6Only = k.V6Only
+		}
+		if like != k || s.fd < 0 {
+			continue
+		}
+		if !s.claimed {
+			return s.Key
+		}
+		found = s.Key
+	}
+	return found
+}

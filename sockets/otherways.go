@@ -1,0 +1,97 @@
+package sockets
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// otherWays are those, beside the number that it accepts from, by which a process could yet be told of new
+// clients: other numbers of the same socket, and entries in epoll sets that it has made, or changed, since the gate was
+// set. Who is told, and finds nobody at the dummy, asks again at once: it would spin until the new generation
+// has taken the client.
+type otherWays struct {
+	t       *Tracker
+	r       *notify.Request
+	d       *dummy
+	pid     int
+	source  int // the supervisor's copy of the socket; -1 where there is none
+	numbers []proc.Holder
+}
+
+// otherWays looks for them; call it while the socket is still there. Level listeners has closed them in one
+// freeze. A process that can't be looked into keeps them. The caller must call close.
+func (t *Tracker) otherWays(r *notify.Request, d *dummy) *otherWays {
+	o := &otherWays{t: t, r: r, d: d, source: -1}
+	if t.level == notify.LevelListeners {
+		return o
+	}
+	pid, err := proc.Tgid(r.TID)
+	if err != nil {
+		return o
+	}
+	// Not by a remote call: those wait for this very goroutine to answer them.
+	if o.source, err = duplicate(pid, r.FD()); err != nil {
+		o.source = -1
+		return o
+	}
+	o.pid = pid
+	holders, _ := proc.Holders([]int{pid}, map[uint64]struct{}{d.stands: {}})
+	o.numbers = holders[d.stands]
+	return o
+}
+
+// shut closes them, after the dummy was planted at the caller's number.
+func (o *otherWays) shut() {
+	if o.source < 0 {
+		return
+	}
+	planted := map[int]bool{o.r.FD(): true}
+	for _, h := range o.numbers {
+		if h.FD == o.r.FD() {
+			continue
+		}
+		info, err := proc.ReadFDInfo(o.pid, h.FD)
+		if err == nil {
+			err = o.r.Plant(o.d.fd, h.FD, info.CloseOnExec())
+		}
+		if err != nil {
+			o.failed(err)
+			continue
+		}
+		planted[h.FD] = true
+		// A thread may be on its way from "readable" at this number into a blocking accept.
+		if !o.d.nonblock {
+			if err := o.d.phantom(); err != nil {
+				o.failed(err)
+			}
+		}
+	}
+	entries := registrations([]int{o.pid}, map[uint64]struct{}{o.d.stands: {}})
+	if len(entries) == 0 {
+		return
+	}
+	dummies := make(map[registration]*dummy)
+	for _, e := range entries {
+		if planted[e.target] {
+			dummies[e] = o.d
+		}
+	}
+	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, dummies: dummies, copyOf: duplicate}
+	if err := e.silence(); err != nil {
+		o.failed(err)
+	}
+}
+
+func (o *otherWays) failed(err error) {
+	o.t.log.Debug("a gated process may wake up in vain", slog.Int("generation", o.t.generation), slog.Int("pid", o.pid), slog.String("error", err.Error()))
+}
+
+func (o *otherWays) close() {
+	if o.source >= 0 {
+		unix.Close(o.source)
+	}
+}
