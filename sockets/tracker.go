@@ -18,7 +18,6 @@ type Tracker struct {
 	level      notify.Level
 	knocks     *Knocks
 	log        *slog.Logger
-	opaqueOnce sync.Once
 	// pids lists the generation's processes; it is asked rarely.
 	pids func() []int
 	// preserved is what this generation may claim; nil for the first one.
