@@ -10,7 +10,7 @@
 // memory that was used are restored, signals that come meanwhile stay pending,
 // and interrupted system calls are restarted: by the kernel where it does so
 // after a stop, and by winding the thread back where it does not (epoll_wait and its like answer
-// EINTR, signal(7)).
+// EINTR, signal(7)). Only a signal that has a handler, and came during the freeze, interrupts them as it would have.
 //
 // # States of a thread
 //

@@ -190,21 +190,23 @@ func (t *thread) await(deadline time.Time) (int32, error) {
 func (f *Frozen) Thaw() {
 	defer runtime.UnlockOSThread()
 	defer freezing.RUnlock()
+	var taken uint64
 	for _, t := range f.threads {
-		t.release()
+		t.release(&taken)
 	}
 	f.threads = nil
 }
 
-// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back.
-func (t *thread) release() {
+// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back, unless
+// a signal with a handler interrupts it anyway.
+func (t *thread) release(taken *uint64) {
 	var r registers
 	if n, errno := registerSet(unix.PTRACE_GETREGSET, t.tid, &r); errno == 0 && n == registersSize && r.longMode() {
 		var first uint64
 		if call, err := proc.ReadSyscall(t.tid, t.tid); err == nil {
 			first = call.Args[0]
 		}
-		if back := r.rewound(first); back != r {
+		if back := r.rewound(first); back != r && !interruption(t.tid, taken) {
 			registerSet(unix.PTRACE_SETREGSET, t.tid, &back)
 		}
 	}

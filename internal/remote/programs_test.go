@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -14,12 +15,21 @@ import (
 
 // programs are what the test binary can be.
 var programs = map[string]func(){
-	"idle":    idle,
-	"threads": threads,
-	"births":  births,
-	"waits":   waits,
-	"signals": signals,
-	"tracer":  tracer,
+	"idle":      idle,
+	"threads":   threads,
+	"births":    births,
+	"waits":     waits,
+	"main":      mainWaits,
+	"signalled": signalled,
+	"signals":   signals,
+	"tracer":    tracer,
+}
+
+// The first thread of a program is the main goroutine's: remote calls are made by it.
+func init() {
+	if os.Getenv("REMOTE_TEST_PROGRAM") != "" {
+		runtime.LockOSThread()
+	}
 }
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
@@ -85,40 +95,7 @@ func births() {
 
 // waits sits in each blocking call, on a thread of its own, and says what came out.
 func waits() {
-	var p [2]int
-	unix.Pipe2(p[:], unix.O_CLOEXEC)
-	ep, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p[0], &unix.EpollEvent{Events: unix.EPOLLIN})
-	listener, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	unix.Listen(listener, 8)
-	var read [2]int
-	unix.Pipe2(read[:], unix.O_CLOEXEC)
-	calls := map[string]func() error{
-		"epoll_wait":  func() error { _, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1); return err },
-		"epoll_pwait": func() error { return epollPwait(ep) },
-		"poll": func() error {
-			_, err := unix.Poll([]unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}, 60_000)
-			return err
-		},
-		"ppoll": func() error { return ppoll(p[0]) },
-		"select": func() error {
-			var set unix.FdSet
-			set.Set(p[0])
-			_, err := unix.Select(p[0]+1, &set, nil, nil, nil)
-			return err
-		},
-		"accept": func() error { _, _, err := unix.Accept(listener); return err },
-		"read":   func() error { _, err := unix.Read(read[0], make([]byte, 1)); return err },
-		"sleep": func() error {
-			for !woken.Load() {
-				if err := unix.Nanosleep(&unix.Timespec{Nsec: 50_000_000}, nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
+	calls, wake := blockingCalls()
 	for name, call := range calls {
 		go func() {
 			runtime.LockOSThread()
@@ -128,13 +105,109 @@ func waits() {
 	time.Sleep(200 * time.Millisecond) // the threads go to sleep; the test freezes many times, so a late one is met as well
 	say("ready %d", len(calls))
 	told()
-	woken.Store(true)
-	unix.Write(p[1], []byte("x"))
-	unix.Write(read[1], []byte("x"))
-	name, _ := unix.Getsockname(listener)
-	client, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	unix.Connect(client, name)
+	wake()
 	told()
+}
+
+// mainWaits sits in one of them on the first thread, which is the one that runs remote calls.
+func mainWaits() {
+	calls, wake := blockingCalls()
+	call := calls[os.Getenv("REMOTE_TEST_CALL")]
+	go func() {
+		told()
+		wake()
+	}()
+	say("ready %d", unix.Gettid())
+	say("result %v", call())
+}
+
+// signalled waits on the first thread in epoll_wait until a signal that has a handler comes, which is what many a service
+// counts on: the handler makes a note, and EINTR makes the loop look at it.
+func signalled() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1)
+	ep, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	say("ready %d", unix.Gettid())
+	_, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1)
+	say("result %v", err)
+}
+
+// blockingCalls are calls that sleep, and what lets all of them return without an error.
+func blockingCalls() (calls map[string]func() error, wake func()) {
+	var p [2]int
+	unix.Pipe2(p[:], unix.O_CLOEXEC)
+	ep, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p[0], &unix.EpollEvent{Events: unix.EPOLLIN})
+	var read [2]int
+	unix.Pipe2(read[:], unix.O_CLOEXEC)
+	listen := func() int {
+		fd, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+		unix.Listen(fd, 8)
+		return fd
+	}
+	listener, limited := listen(), listen()
+	pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	// Calls on a socket with a limit answer EINTR where others are restarted (sock_intr_errno in include/net/sock.h).
+	for _, fd := range []int{limited, pair[0]} {
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 600})
+	}
+	semaphore, _ := strconv.Atoi(os.Getenv("REMOTE_TEST_SEMAPHORE"))
+	calls = map[string]func() error{
+		"epoll_wait":   func() error { _, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1); return err },
+		"epoll_pwait":  func() error { return epollPwait(ep) },
+		"epoll_pwait2": func() error { return epollPwait2(ep) },
+		"poll": func() error {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}, 600_000)
+			return err
+		},
+		"ppoll": func() error { return ppoll(p[0]) },
+		"select": func() error {
+			var set unix.FdSet
+			set.Set(p[0])
+			_, err := unix.Select(p[0]+1, &set, nil, nil, nil)
+			return err
+		},
+		"pselect": func() error {
+			var set unix.FdSet
+			set.Set(p[0])
+			_, err := unix.Pselect(p[0]+1, &set, nil, nil, nil, nil)
+			return err
+		},
+		"accept":              func() error { _, _, err := unix.Accept(listener); return err },
+		"accept with a limit": func() error { _, _, err := unix.Accept(limited); return err },
+		"recv with a limit":   func() error { _, err := unix.Read(pair[0], make([]byte, 1)); return err },
+		"read":                func() error { _, err := unix.Read(read[0], make([]byte, 1)); return err },
+		"sleep": func() error {
+			for !woken.Load() {
+				if err := unix.Nanosleep(&unix.Timespec{Nsec: 50_000_000}, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"futex":        futexWait,
+		"sigtimedwait": waitSignal,
+		"semop":        func() error { return semop(semaphore, -1) },
+	}
+	return calls, func() {
+		woken.Store(true)
+		unix.Write(p[1], []byte("x"))
+		unix.Write(read[1], []byte("x"))
+		unix.Write(pair[1], []byte("x"))
+		semop(semaphore, 1)
+		futexWake()
+		if only := os.Getenv("REMOTE_TEST_CALL"); only == "" || only == "sigtimedwait" {
+			for signalWaiter.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			unix.Tgkill(os.Getpid(), int(signalWaiter.Load()), awaitedSignal)
+		}
+		for _, fd := range []int{listener, limited} {
+			name, _ := unix.Getsockname(fd)
+			client, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			unix.Connect(client, name)
+		}
+	}
 }
 
 var woken atomic.Bool
@@ -165,7 +238,10 @@ func signals() {
 	}
 }
 
-const queuedSignal = 40
+const (
+	queuedSignal  = 40
+	awaitedSignal = unix.Signal(41)
+)
 
 // tracer freezes another process and dies on the way.
 func tracer() {

@@ -13,11 +13,8 @@ type registers unix.PtraceRegs
 // instruction is syscall.
 var instruction = []byte{0x0f, 0x05}
 
-// restarting are the calls that answer EINTR after a stop although nothing but the
-// stop interrupted them (signal(7)); the kernel does not restart them.
-var restarting = map[uint64]bool{
-	unix.SYS_EPOLL_WAIT: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
-}
+// arm64 has no plain epoll_wait.
+func init() { restarting[unix.SYS_EPOLL_WAIT] = true }
 
 // prepare points the thread at a system call instruction. orig_rax is -1, so that
 // the kernel does not take the thread for one that is in a call to restart.

@@ -13,10 +13,6 @@ type registers unix.PtraceRegs
 // instruction is svc #0, little-endian.
 var instruction = []byte{0x01, 0x00, 0x00, 0xd4}
 
-// restarting are the calls that answer EINTR after a stop although nothing but the
-// stop interrupted them (signal(7)); the kernel does not restart them. arm64 has no plain epoll_wait.
-var restarting = map[uint64]bool{unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true}
-
 // prepare points the thread at a system call instruction. The kernel keeps
 // the number of the call that it is in elsewhere (NT_ARM_SYSTEM_CALL) and forgets it when the
 // program counter is changed by a tracer: arch/arm64/kernel/signal.c compares it before it restarts.
