@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"huptime/internal/leak"
 )
 
 // TestMain lets the test binary be the programs that are frozen: the real kernel, and real processes.
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		program()
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(leak.Run(m))
 }
 
 // target is a running program. It is ended when the test is.
