@@ -44,7 +44,7 @@ unit: deps ## run the unit tests with the race detector; they need no privileges
 
 # One package at a time: they put load on the machine, and measure.
 integration: build ## run the integration tests: real servers, real load
-	$(GOTEST) -count=1 -timeout 10m -p 1 ./integration/...
+	$(GOTEST) -count=1 -timeout 14m -p 1 ./integration/...
 
 lint: deps ## gofmt, go vet, staticcheck (pinned in internal/tools) and the house rules
 	@files=$$(gofmt -l .); if [[ -n $$files ]]; then echo "gofmt -w is needed on:" $$files >&2; exit 1; fi

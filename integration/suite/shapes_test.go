@@ -40,7 +40,7 @@ func TestPools(t *testing.T) {
 
 // shapes restarts services under load, at both levels and in both modes.
 func shapes(t *testing.T, services map[string]func(t *testing.T) service) {
-	const restarts = 10
+	const restarts = 6
 	for name, make := range services {
 		for _, mode := range []string{"--fork", "--exec"} {
 			t.Run(name+" "+mode[2:], func(t *testing.T) {
