@@ -77,6 +77,7 @@ func main() {
 		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), strconv.Itoa(resp.StatusCode))
 	})
 	failed := make(chan error)
+	var listeners []net.Listener
 	for i, addr := range strings.Split(*addrs, ",") {
 		if i > 0 {
 			time.Sleep(between)
@@ -90,6 +91,9 @@ func main() {
 		if *closeAtUSR1 {
 			go closeAtSignal(l)
 		}
+		listeners = append(listeners, l)
+	}
+	for _, l := range listeners { // when all are there: who accepts must be able to answer
 		go func() {
 			if err := http.Serve(l, nil); !errors.Is(err, net.ErrClosed) {
 				failed <- err
