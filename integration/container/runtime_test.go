@@ -100,14 +100,15 @@ func command(r, dir string, args ...string) *exec.Cmd {
 
 // event is a line of huptime's log.
 type event struct {
-	Msg        string
-	Generation int
-	PID        int
-	Reason     string
-	Status     string
-	Why        string
-	Track      string
-	Level      string
+	Msg         string
+	Generation  int
+	PID         int
+	Reason      string
+	Status      string
+	Why         string
+	Track       string
+	Level       string
+	Connections int
 }
 
 // container is a running one.

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -34,21 +33,21 @@ func main() {
 	case "sleep":
 		fmt.Println("sleeps")
 		time.Sleep(time.Hour)
-	case "stubborn": // to TERM, with a child that is as stubborn
-		signal.Ignore(syscall.SIGTERM)
+	case "stubborn": // to TERM, with children that are as stubborn
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
 		if number > 0 {
-			if err := exec.Command("/proc/self/exe", "stubborn", strconv.Itoa(number-1)).Start(); err != nil {
-				fail(err)
-			}
+			start("stubborn", strconv.Itoa(number-1))
 		}
-		fmt.Println("stubborn")
+		fmt.Println("stubborn", number)
+		for range c {
+			fmt.Println("heard TERM", number)
+		}
+	case "count": // what PID 1 has come to, with zombies or without; it waits for them to go
+		fmt.Printf("zombies %d rss %s\n", zombies(), status("1"))
 		time.Sleep(time.Hour)
-	case "breed":
-		breed(number)
-	case "orphan": // starts a grandchild, which it leaves at once
-		start("exit", "0")
 	case "status":
-		fmt.Println(status(os.Args[2]))
+		fmt.Println(status("1"))
 	case "signals":
 		signals()
 	default:
@@ -69,30 +68,14 @@ func start(args ...string) int {
 	return pid
 }
 
-// breed makes so many grandchildren that PID 1 has to reap, a few at a time, and then tells what PID 1 has come to.
-func breed(n int) {
-	before := status("1")
-	const together = 16
-	for done := 0; done < n; {
-		var children []int
-		for ; len(children) < together && done < n; done++ {
-			children = append(children, start("orphan"))
-		}
-		for _, pid := range children {
-			if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
-				fail(err)
-			}
-		}
-	}
-	// The last ones may still be on their way.
-	zombies := 0
+// zombies tells how many processes are left but PID 1 and this one, when that has come to an end.
+func zombies() (left int) {
 	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
-		if zombies = count(); zombies == 0 {
+		if left = count(); left == 0 {
 			break
 		}
 	}
-	fmt.Printf("bred %d zombies %d before %s after %s\n", n, zombies, before, status("1"))
-	time.Sleep(time.Hour)
+	return left
 }
 
 // count tells how many there are but PID 1 and this process.
@@ -101,7 +84,7 @@ func count() int {
 	return len(dirs) - 2
 }
 
-// status is the resident memory of a process and its data segment in KiB, and its threads.
+// status is the resident memory of a process in KiB.
 func status(pid string) string {
 	b, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
