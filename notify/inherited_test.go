@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/leak"
 )
 
 // inheritorName starts this binary to say what [Inherited] finds.
@@ -58,7 +60,7 @@ func TestInherited(t *testing.T) {
 		if r.code != 0 || len(lines) != 3 {
 			t.Fatalf("%+v", r)
 		}
-		for fd := range openDescriptors() {
+		for fd := range leak.Open() {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 && fd > 2+len(test.files) {
 				lines[0] = strings.Replace(lines[0], fmt.Sprintf("%d 1 <nil>,", fd), "", 1)
 			}

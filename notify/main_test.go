@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/leak"
 )
 
 // patience is how long a test waits for what must happen. What it waits for takes milliseconds.
@@ -58,15 +59,11 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "cannot become the subreaper:", err)
 		return 1
 	}
-	// The runtime's own poller is there from now on, and no leak.
-	if r, w, err := os.Pipe(); err == nil {
-		_, _ = r.Close(), w.Close()
-	}
 	// With the race detector every program that ends would otherwise sleep for a second.
 	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
 		return 1
 	}
-	before := openDescriptors()
+	before := leak.Start()
 	finished := make(chan int)
 	go func() { finished <- m.Run() }() // ends with the tests, which this function waits for
 	for {
@@ -82,17 +79,8 @@ func runTests(m *testing.M) int {
 	}
 }
 
-func leftovers(before map[int]string) (status int) {
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		status = 1
-	}
-	for fd, link := range openDescriptors() {
-		if before[fd] != link {
-			fmt.Fprintf(os.Stderr, "descriptor %d was left open: %s\n", fd, link)
-			status = 1
-		}
-	}
+func leftovers(before leak.Descriptors) int {
+	status := leak.Status(0, before)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		if err == unix.ECHILD {
@@ -103,23 +91,6 @@ func leftovers(before map[int]string) (status int) {
 			return 1
 		}
 	}
-}
-
-func openDescriptors() map[int]string {
-	dir, err := os.Open("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	open := make(map[int]string)
-	for _, name := range names {
-		fd, err := strconv.Atoi(name)
-		if link, errLink := os.Readlink("/proc/self/fd/" + name); err == nil && errLink == nil && fd != int(dir.Fd()) {
-			open[fd] = link
-		}
-	}
-	return open
 }
 
 // eventually waits for something that nobody tells of.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/leak"
 )
 
 type commandResult struct {
@@ -132,7 +134,7 @@ func TestServiceInherits(t *testing.T) {
 		cmd.ExtraFiles = []*os.File{files[0], nil, nil, files[1], files[2]}
 	}, self(t), supervisorName, "ls", "-l", "/proc/self/fd/")
 	want := map[string]string{"3": links[0], "6": links[1], "7": links[2]}
-	ours := openDescriptors() // what started the tests may have left some open for everybody
+	ours := leak.Open() // what started the tests may have left some open for everybody
 	for line := range strings.Lines(r.stdout) {
 		before, link, found := strings.Cut(strings.TrimSuffix(line, "\n"), " -> ")
 		if !found {

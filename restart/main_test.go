@@ -1,9 +1,10 @@
 package restart
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"huptime/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

@@ -27,11 +27,14 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	}
 	holders, opaque := proc.Holders(pids, wanted)
 	p := &Preserved{}
+	unseen := 0
 	var failed error
 	for _, inode := range inodes {
 		if len(holders[inode]) == 0 {
 			if len(opaque) == 0 {
 				t.forget(inode) // the service has closed it
+			} else {
+				unseen++
 			}
 			continue
 		}
@@ -46,9 +49,10 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 			failed = errors.Join(failed, err)
 		}
 	}
-	if len(opaque) > 0 {
-		t.log.Warn("processes can't be looked into; sockets that only they hold are not preserved",
-			slog.Int("generation", t.generation), slog.Any("pids", opaque))
+	if unseen > 0 {
+		// Or the service has closed them: nobody can tell. Mostly the process that has bound them may be looked into.
+		t.log.Warn("processes can't be looked into; sockets that only they hold are not preserved: give huptime CAP_SYS_PTRACE",
+			slog.Int("generation", t.generation), slog.Int("sockets", unseen), slog.Any("pids", opaque))
 	}
 	if failed != nil {
 		p.Close()

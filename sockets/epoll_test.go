@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/leak"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -68,7 +69,7 @@ func TestSilence(t *testing.T) {
 	if len(entries) != count {
 		t.Fatalf("%d entries are found, want %d: %+v", len(entries), count, entries)
 	}
-	before := openDescriptors()
+	before := leak.Open()
 	// One of a set that is closed, and one of a process that is gone: nothing left to do there.
 	entries = append(entries, registration{pid: g.pid, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
 		registration{pid: 1 << 22, set: 3, target: 3, inode: p.sockets[0].Inode})
@@ -77,7 +78,7 @@ func TestSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := openDescriptors(); !maps.Equal(before, after) {
+	if after := leak.Open(); !maps.Equal(before, after) {
 		t.Errorf("descriptors before %v, after %v", before, after)
 	}
 	left := registrations([]int{g.pid}, inodes)

@@ -3,6 +3,7 @@ package sockets
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -199,12 +200,36 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		}
 	}
 	g.mu.Unlock()
+	var unseen error
 	if len(opaque) > 0 {
-		t.log.Warn("processes can't be looked into; they stop accepting at their next accept",
-			slog.Int("generation", t.generation), slog.Any("pids", opaque))
+		// They are gated as well, at their next accept. But epoll goes on to wake them up, in vain, and with
+		// EPOLLEXCLUSIVE in place of the new generation: its clients would wait. So they must end.
+		t.knocks.opaqueOnce.Do(func() {
+			t.log.Warn("processes may not be looked into: they get their stop signal as soon as they are gated; give huptime CAP_SYS_PTRACE",
+				slog.Int("generation", t.generation), slog.Any("pids", opaque))
+		})
+		unseen = fmt.Errorf("%w: processes %v may not be looked into", ErrOpaque, opaque)
 	}
+	ringed := t.urings(holders)
 	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
-	return errors.Join(err, t.reask(ctx, g))
+	return errors.Join(unseen, ringed, err, t.reask(ctx, g))
+}
+
+// urings is an error that matches ErrOpaque where one who holds the sockets has an io_uring.
+func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
+	seen := make(map[int]bool)
+	for _, list := range holders {
+		for _, h := range list {
+			if seen[h.PID] {
+				continue
+			}
+			seen[h.PID] = true
+			if descriptors, err := proc.Descriptors(h.PID); err == nil && hasURing(descriptors) {
+				failed = errors.Join(failed, t.cannotGate(h.PID, fmt.Errorf("process %d: %w", h.PID, errURing)))
+			}
+		}
+	}
+	return failed
 }
 
 // silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given

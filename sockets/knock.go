@@ -21,6 +21,9 @@ const freezeLimit = 2 * time.Second
 type Knocks struct {
 	mu       sync.Mutex
 	expected map[int]knock // by thread id
+
+	// opaqueOnce is for the log: what is out of reach in one generation is in the next.
+	opaqueOnce sync.Once
 }
 
 type knock func(generation int, r *notify.Request) notify.Reply

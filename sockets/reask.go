@@ -15,6 +15,10 @@ import (
 // drain then goes on without it.
 const reaskLimit = 2 * time.Second
 
+// unknownLimit is how long a thread that can't be looked at may take to ask again. One that waited in accept does so
+// within its first microseconds on a processor.
+const unknownLimit = 100 * time.Millisecond
+
 // reask makes every thread that waits in accept on a gated socket issue its call
 // anew, so that it is notified: SIGSTOP takes all threads of the process
 // out of their system calls, and SIGCONT lets the kernel restart them (signal(7),
@@ -66,8 +70,20 @@ func (t *Tracker) reask(ctx context.Context, g *gate) error {
 			g.stopped(tid)
 		}
 		unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+		g.continued(tids)
 	}
 	return g.untilAsked(ctx, len(waiting))
+}
+
+// continued notes that the threads may run again.
+func (g *gate) continued(tids []int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, tid := range tids {
+		if w := g.asked[tid]; w != nil {
+			w.continued = time.Now()
+		}
+	}
 }
 
 // untilStopped waits until the thread has stopped, or is gone. SIGCONT before that would
@@ -106,8 +122,13 @@ func (g *gate) stillAsked() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for tid, w := range g.asked {
-		if w.position() == elsewhere {
+		switch w.position() {
+		case elsewhere:
 			delete(g.asked, tid)
+		case unknown:
+			if !w.continued.IsZero() && time.Since(w.continued) > unknownLimit {
+				delete(g.asked, tid)
+			}
 		}
 	}
 	return len(g.asked)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -30,15 +31,13 @@ func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
 		switch {
 		case err == nil || errors.Is(err, remote.ErrGone):
 		case errors.Is(err, remote.ErrDenied):
-			t.opaqueOnce.Do(func() {
-				t.log.Warn("a process may not be looked into: it is retired by its stop signal alone; give huptime CAP_SYS_PTRACE, or use --track=connections",
+			t.knocks.opaqueOnce.Do(func() {
+				t.log.Warn("a process may not be looked into: it is retired by its stop signal alone; give huptime CAP_SYS_PTRACE",
 					slog.Int("generation", t.generation), slog.Int("pid", pid))
 			})
 			failed = errors.Join(failed, fmt.Errorf("%w: process %d: %w", ErrOpaque, pid, err))
 		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, errURing):
-			t.log.Warn("a process can't be made to stop accepting: it is retired by its stop signal alone",
-				slog.Int("generation", t.generation), slog.Int("pid", pid), slog.String("error", err.Error()))
-			failed = errors.Join(failed, fmt.Errorf("%w: %w", ErrOpaque, err))
+			failed = errors.Join(failed, t.cannotGate(pid, err))
 		default:
 			failed = errors.Join(failed, err)
 		}
@@ -48,6 +47,17 @@ func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
 
 // errURing: what an io_uring accepts passes by every system call that could be notified or seen.
 var errURing = errors.New("it has an io_uring, whose accepts can't be seen")
+
+func hasURing(descriptors []proc.Descriptor) bool {
+	return slices.ContainsFunc(descriptors, func(d proc.Descriptor) bool { return proc.IsURing(d.Link) })
+}
+
+// cannotGate names the process in the log and returns an error that matches ErrOpaque.
+func (t *Tracker) cannotGate(pid int, err error) error {
+	t.log.Warn("a process can't be made to stop accepting: it is retired by its stop signal alone",
+		slog.Int("generation", t.generation), slog.Int("pid", pid), slog.String("error", err.Error()))
+	return fmt.Errorf("%w: %w", ErrOpaque, err)
+}
 
 // sealProcess seals one process, in one freeze.
 func (t *Tracker) sealProcess(g *gate, pid int) error {
@@ -64,10 +74,8 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range descriptors {
-		if proc.IsURing(d.Link) {
-			return fmt.Errorf("process %d: %w", pid, errURing)
-		}
+	if hasURing(descriptors) {
+		return fmt.Errorf("process %d: %w", pid, errURing)
 	}
 	entries := registrations([]int{pid}, g.inodes())
 	if err := t.takeOut(g, f, pid, entries); err != nil {

@@ -19,7 +19,6 @@ type Tracker struct {
 	level      notify.Level
 	knocks     *Knocks
 	log        *slog.Logger
-	opaqueOnce sync.Once
 	// opaquePaths warns of processes whose paths can't be looked at.
 	opaquePaths sync.Once
 	// files are paths that are kept for a successor.

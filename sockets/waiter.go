@@ -17,6 +17,9 @@ type waiter struct {
 	call     acceptCall
 	seen     int  // how often in a row it was seen in the call
 	stopped  bool // it was taken out of its system call
+	// continued is when it was let go on, for one whose position is not known: whether it was inside an accept
+	// at all shows by its asking again, at once, or not.
+	continued time.Time
 }
 
 // waiters finds them. Calls that were made after the gate was set are not

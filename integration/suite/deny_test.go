@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,17 @@ func denied(call string, errno syscall.Errno) option {
 	}
 }
 
+// incapable runs huptime without a capability. It takes root.
+func incapable(t *testing.T, capability int) option {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("unsupported here: only root has capabilities to lose, and users to become")
+	}
+	return denied("capability", syscall.Errno(capability))
+}
+
 // denyAndExec makes a system call fail, by a seccomp filter without a listener, and becomes the program: what a container's profile does.
-// how is NAME=ERRNO.
+// how is NAME ERRNO; "capability N" takes a capability away instead.
 func denyAndExec(how string, command []string) {
 	runtime.LockOSThread()
 	os.Unsetenv("SUITE_DENY")
@@ -31,6 +41,15 @@ func denyAndExec(how string, command []string) {
 	var name string
 	var errno uint32
 	fmt.Sscanf(how, "%s %d", &name, &errno)
+	if name == "capability" {
+		// A program that root executes gets all that is in the bounding set (capabilities(7)).
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(errno), 0, 0, 0)
+		if err == nil {
+			err = syscall.Exec(command[0], command, os.Environ())
+		}
+		fmt.Fprintln(os.Stderr, "cannot take away", how, err)
+		os.Exit(99)
+	}
 	stmt := func(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
 	filter := []unix.SockFilter{
 		stmt(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0), // the call's number

@@ -25,21 +25,7 @@ func TestWithoutPidfdGetfd(t *testing.T) {
 					s := make(t)
 					h := start(t, append([]string{"--track=" + level}, s.command...), denied("pidfd_getfd", errno))
 					h.await("generation ready", 1)
-					l := startLoad(t, s.addr, s.ask, clients)
-					l.awaitNewPID(0)
-					for i := range restarts {
-						before := l.pids()
-						h.hup()
-						h.await("restart finished", i+2)
-						l.awaitNewPID(before)
-						h.await("generation ended", i+1)
-					}
-					l.check(name + " at " + level)
-					for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly"} {
-						if n := h.count(bad); n > 0 {
-							t.Errorf("%d times %q", n, bad)
-						}
-					}
+					h.restartsUnderLoad(s, restarts, name+" at "+level)
 				})
 			})
 		}

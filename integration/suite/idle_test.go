@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -68,7 +69,7 @@ func TestIdleTimeout(t *testing.T) {
 						idlers[i].close()
 					}
 				})
-				var longest time.Duration
+				var waits []time.Duration
 				for i := range restarts {
 					var asking sync.WaitGroup
 					for j := range idlers {
@@ -83,16 +84,20 @@ func TestIdleTimeout(t *testing.T) {
 					h.await("restart finished", i+2)
 					began := time.Now()
 					h.await("generation ended", i+1)
-					longest = max(longest, time.Since(began))
+					waits = append(waits, time.Since(began))
 				}
 				anew := 0
 				for _, c := range idlers {
 					anew += c.anew
 				}
 				l.check(fmt.Sprintf("busy clients of %s at %s", name, level))
-				t.Logf("%d idle clients sent %d requests anew; the longest wait for an old generation was %v", len(idlers), anew, longest.Round(time.Millisecond))
-				if longest > 2*idle {
-					t.Errorf("an old generation was there for %v more, with an idle timeout of %v", longest, idle)
+				slices.Sort(waits)
+				median, longest := waits[len(waits)/2], waits[len(waits)-1]
+				t.Logf("%d idle clients sent %d requests anew; an old generation was there for %v more, at the longest %v", len(idlers), anew,
+					median.Round(time.Millisecond), longest.Round(time.Millisecond))
+				// The median, because a busy machine may hold up any one of them.
+				if median > 2*idle {
+					t.Errorf("half of the old generations were there for %v more, with an idle timeout of %v", median, idle)
 				}
 				if n := h.count("idle connections are closed"); n != restarts {
 					t.Errorf("%d of %d old generations were ended with idle connections", n, restarts)

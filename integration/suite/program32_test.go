@@ -32,22 +32,7 @@ func Test32Bit(t *testing.T) {
 				}
 				s := make(t)
 				h := s.run(t, level)
-				l := startLoad(t, s.addr, s.ask, clients)
-				l.awaitNewPID(0)
-				for i := range restarts {
-					before := l.pids()
-					h.hup()
-					h.await("restart finished", i+2)
-					l.awaitNewPID(before)
-					h.await("generation ended", i+1)
-				}
-				l.check(name + " at " + level)
-				for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly",
-					"a process can't be made to stop accepting: it is retired by its stop signal alone"} {
-					if n := h.count(bad); n > 0 {
-						t.Errorf("%d times %q", n, bad)
-					}
-				}
+				h.restartsUnderLoad(s, restarts, name+" at "+level, "a process can't be made to stop accepting: it is retired by its stop signal alone")
 				h.mu.Lock()
 				defer h.mu.Unlock()
 				for _, line := range h.output {

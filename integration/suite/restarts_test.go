@@ -25,25 +25,32 @@ func TestTwentyRestarts(t *testing.T) {
 				s := make(t)
 				h := s.run(t, level)
 				pid := h.cmd.Process.Pid
-				l := startLoad(t, s.addr, s.ask, clients)
-				l.awaitNewPID(0)
-				for i := range restarts {
-					before := l.pids()
-					h.hup()
-					h.await("restart finished", i+2)
-					l.awaitNewPID(before)
-					h.await("generation ended", i+1)
-				}
-				l.check(name + " at " + level)
+				h.restartsUnderLoad(s, restarts, name+" at "+level)
 				if h.cmd.Process.Pid != pid || h.cmd.Process.Signal(syscall.Signal(0)) != nil {
 					t.Error("huptime is not the process that it was")
 				}
-				for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly"} {
-					if n := h.count(bad); n > 0 {
-						t.Errorf("%d times %q", n, bad)
-					}
-				}
 			})
 		})
+	}
+}
+
+// restartsUnderLoad restarts the service so many times in a row under 16 clients, and fails the test where a request fails, no new process
+// answers, an old generation stays, or the log has a line that it should not have: any of the usual ones, and of more.
+func (h *supervisor) restartsUnderLoad(s service, restarts int, what string, more ...string) {
+	h.t.Helper()
+	l := startLoad(h.t, s.addr, s.ask, clients)
+	l.awaitNewPID(0)
+	for i := range restarts {
+		before := l.pids()
+		h.hup()
+		h.await("restart finished", i+2)
+		l.awaitNewPID(before)
+		h.await("generation ended", i+1)
+	}
+	l.check(what)
+	for _, bad := range append(more, "restart failed", "generation killed", "old generation not gated wholly") {
+		if n := h.count(bad); n > 0 {
+			h.t.Errorf("%d times %q", n, bad)
+		}
 	}
 }

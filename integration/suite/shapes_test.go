@@ -47,21 +47,7 @@ func shapes(t *testing.T, services map[string]func(t *testing.T) service) {
 				eachLevel(t, func(t *testing.T, level string) {
 					s := make(t)
 					h := s.run(t, level, mode, "--drain-timeout=20s")
-					l := startLoad(t, s.addr, s.ask, clients)
-					l.awaitNewPID(0)
-					for i := range restarts {
-						before := l.pids()
-						h.hup()
-						h.await("restart finished", i+2)
-						l.awaitNewPID(before)
-						h.await("generation ended", i+1)
-					}
-					l.check(name + " at " + level)
-					for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly", "service is started again; clients wait meanwhile"} {
-						if n := h.count(bad); n > 0 {
-							t.Errorf("%d times %q", n, bad)
-						}
-					}
+					h.restartsUnderLoad(s, restarts, name+" at "+level, "service is started again; clients wait meanwhile")
 				})
 			})
 		}

@@ -21,10 +21,11 @@ const (
 	Pselect6
 	EpollWait // epoll_wait, epoll_pwait and epoll_pwait2
 	Futex
+	Interruptible // others that can answer EINTR to a stop, and have done nothing then (signal(7))
 )
 
 var callNames = [...]string{"other", "getpid", "close", "listen", "sendmsg", "epoll_ctl",
-	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex"}
+	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex", "interruptible"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -41,16 +42,31 @@ var calls = map[ABI]map[int64]Call{
 		39: Getpid, 3: Close, 50: Listen, 46: Sendmsg, 233: EpollCtl,
 		43: Accept, 288: Accept, 7: Poll, 271: Ppoll, 23: Select, 270: Pselect6,
 		232: EpollWait, 281: EpollWait, 441: EpollWait, 202: Futex,
+		128: Interruptible, 65: Interruptible, 220: Interruptible, // rt_sigtimedwait, semop, semtimedop
+		208: Interruptible, 333: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
+		42: Interruptible, 0: Interruptible, 19: Interruptible, // connect, read, readv
+		45: Interruptible, 47: Interruptible, 299: Interruptible, // recvfrom, recvmsg, recvmmsg
+		1: Interruptible, 20: Interruptible, 44: Interruptible, // write, writev, sendto
 	},
 	// select's old number, 82, has its arguments in memory; it is left out, for no library has used it in this century.
 	I386: {
 		20: Getpid, 6: Close, 363: Listen, 370: Sendmsg, 255: EpollCtl,
 		364: Accept, 168: Poll, 309: Ppoll, 414: Ppoll, 142: Select, 308: Pselect6, 413: Pselect6,
 		256: EpollWait, 319: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
+		177: Interruptible, 421: Interruptible, 420: Interruptible, // rt_sigtimedwait, semtimedop
+		247: Interruptible, 385: Interruptible, 416: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
+		362: Interruptible, 3: Interruptible, 145: Interruptible, // connect, read, readv
+		371: Interruptible, 372: Interruptible, 337: Interruptible, 417: Interruptible, // recvfrom, recvmsg, recvmmsg
+		4: Interruptible, 146: Interruptible, 369: Interruptible, // write, writev, sendto
 	},
 	ARM64: {
 		172: Getpid, 57: Close, 201: Listen, 211: Sendmsg, 21: EpollCtl,
 		202: Accept, 242: Accept, 73: Ppoll, 72: Pselect6, 22: EpollWait, 441: EpollWait, 98: Futex,
+		137: Interruptible, 193: Interruptible, 192: Interruptible, // rt_sigtimedwait, semop, semtimedop
+		4: Interruptible, 292: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
+		203: Interruptible, 63: Interruptible, 65: Interruptible, // connect, read, readv
+		207: Interruptible, 212: Interruptible, 243: Interruptible, // recvfrom, recvmsg, recvmmsg
+		64: Interruptible, 66: Interruptible, 206: Interruptible, // write, writev, sendto
 	},
 	ARM: {
 		20: Getpid, 6: Close, 284: Listen, 296: Sendmsg, 251: EpollCtl,
@@ -68,8 +84,16 @@ const x32Bit = 0x40000000
 const (
 	socketcall = 102
 
-	socketcallAccept  = 5
-	socketcallAccept4 = 18
+	socketcallConnect  = 3
+	socketcallAccept   = 5
+	socketcallSend     = 9
+	socketcallRecv     = 10
+	socketcallSendto   = 11
+	socketcallRecvfrom = 12
+	socketcallSendmsg  = 16
+	socketcallRecvmsg  = 17
+	socketcallAccept4  = 18
+	socketcallRecvmmsg = 19
 )
 
 // Call tells which call a number stands for; first is the call's first argument, which decides where a number is several.
@@ -78,8 +102,11 @@ func (a ABI) Call(number int64, first uint64) Call {
 	case a == AMD64:
 		number &^= x32Bit
 	case a.InMemory(number):
-		if first == socketcallAccept || first == socketcallAccept4 {
+		switch first {
+		case socketcallAccept, socketcallAccept4:
 			return Accept
+		case socketcallConnect, socketcallSend, socketcallRecv, socketcallSendto, socketcallRecvfrom, socketcallSendmsg, socketcallRecvmsg, socketcallRecvmmsg:
+			return Interruptible
 		}
 		return Other
 	}

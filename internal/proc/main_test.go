@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
 // child starts a process that does nothing until the test is over (cat, which waits for the end of its input), and returns when it runs.
 func child(t *testing.T, attr *unix.SysProcAttr) *exec.Cmd {

@@ -28,6 +28,16 @@ func Tgid(tid int) (int, error) {
 	return tgid, nil
 }
 
+// ReadStatus returns the whole of /proc/PID/status, proc_pid_status(5); for a thread id, the thread's.
+func ReadStatus(pid int) ([]byte, error) {
+	var buf [4096]byte
+	b, err := readAll(path(pid, "/status"), buf[:])
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(b), nil
+}
+
 // parseTgid finds "Tgid:" at the start of a line. A hostile name can't forge one: newlines in "Name:" are
 // escaped (fs/proc/array.c, proc_task_name).
 func parseTgid(b []byte) (int, error) {

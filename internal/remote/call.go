@@ -95,10 +95,6 @@ type wait struct {
 	first       uint64 // its first argument, whose place the result takes on arm64
 }
 
-// notRestarted are the calls that answer EINTR after a stop although nothing but the
-// stop interrupted them (signal(7)); the kernel does not restart them.
-func notRestarted(call abi.Call) bool { return call == abi.EpollWait }
-
 // restartable are the results by which the kernel notes that a signal or a stop has interrupted a call
 // (include/linux/errno.h); tracers see them.
 func restartable(result int64) bool {

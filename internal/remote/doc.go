@@ -10,7 +10,8 @@
 // memory that was used are restored, signals that come meanwhile stay pending,
 // and interrupted system calls are restarted: by the kernel where it does so
 // after a stop, and by winding the thread back where it does not (epoll_wait and its like answer
-// EINTR, signal(7)). On arm64 a thread that enters such a call between the last look at it and its stop
+// EINTR, signal(7)). Only a signal that has a handler, and came during the freeze, interrupts them as it would have. On
+// arm64 a thread that enters such a call between the last look at it and its stop
 // sees EINTR: the result has overwritten the first argument, and nothing else tells it.
 //
 // # 32-bit programs

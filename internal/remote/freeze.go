@@ -192,17 +192,19 @@ func (t *thread) await(deadline time.Time) (int32, error) {
 func (f *Frozen) Thaw() {
 	defer runtime.UnlockOSThread()
 	defer freezing.RUnlock()
+	var taken uint64
 	for _, t := range f.threads {
-		t.release()
+		t.release(&taken)
 	}
 	f.threads = nil
 }
 
-// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back.
-func (t *thread) release() {
+// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back, unless
+// a signal with a handler interrupts it anyway.
+func (t *thread) release(taken *uint64) {
 	var r registers
 	if readRegisters(t.tid, &r) == nil {
-		if back := r.rewound(r.wait(t.tid, t.before)); back != r {
+		if back := r.rewound(r.wait(t.tid, t.before)); back != r && !interruption(t.tid, taken) {
 			writeRegisters(t.tid, &back)
 		}
 	}

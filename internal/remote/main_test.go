@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/leak"
 )
 
 // TestMain lets the test binary be a supervisor that dies; what is frozen is ./program. The real kernel, and real processes.
@@ -25,12 +25,11 @@ func TestMain(m *testing.M) {
 		freezeAndDie(pid)
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		for _, b := range binaries {
-			os.RemoveAll(b.dir)
-		}
-		os.Exit(code)
-	}))
+	code := leak.Run(m)
+	for _, b := range binaries {
+		os.RemoveAll(b.dir)
+	}
+	os.Exit(code)
 }
 
 // binary is ./program, built for one ABI when it is first needed.

@@ -95,26 +95,99 @@ func testFreezeMeetsBirthsAndDeaths(t *testing.T, code abi.ABI) {
 func TestNothingIsVisible(t *testing.T) { eachABI(t, testNothingIsVisible) }
 
 func testNothingIsVisible(t *testing.T, code abi.ABI) {
+	semaphore(t)
 	p := start(t, code, "waits")
 	n, _ := strconv.Atoi(p.expect("ready"))
-	for range 50 {
-		f := p.freeze()
-		if _, err := f.Call(abi.Getpid); err != nil {
-			t.Error(err)
-		}
-		f.Thaw()
-	}
-	select {
-	case line := <-p.lines:
-		t.Fatalf("a call returned early: %s", line)
-	case <-time.After(100 * time.Millisecond): // as long as a wrong return would take to be told
-	}
+	p.freezeOften()
 	p.tell()
 	for range n {
 		result := p.expect("result")
 		if !strings.HasSuffix(result, "<nil>") {
 			t.Errorf("a call failed: %s", result)
 		}
+	}
+}
+
+// freezeOften freezes a program 50 times, with a remote call each time. It may not say a word meanwhile.
+func (p *target) freezeOften() {
+	p.t.Helper()
+	for range 50 {
+		f := p.freeze()
+		if _, err := f.Call(abi.Getpid); err != nil {
+			p.t.Error(err)
+		}
+		f.Thaw()
+	}
+	select {
+	case line := <-p.lines:
+		p.t.Fatalf("a call returned early: %s", line)
+	case <-time.After(100 * time.Millisecond): // as long as a wrong return would take to be told
+	}
+}
+
+// TestNothingIsVisibleToTheCaller is the same for the thread that makes the remote calls.
+func TestNothingIsVisibleToTheCaller(t *testing.T) { eachABI(t, testNothingIsVisibleToTheCaller) }
+
+func testNothingIsVisibleToTheCaller(t *testing.T, code abi.ABI) {
+	names := []string{"epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect", "accept", "accept with a limit",
+		"recv with a limit", "read", "futex", "sigtimedwait", "semop", "sleep"}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			semaphore(t)
+			t.Setenv("REMOTE_TEST_CALL", name)
+			p := start(t, code, "main")
+			p.expect("ready")
+			untilAsleep(t, p.Process.Pid)
+			p.freezeOften()
+			p.tell()
+			if result := p.expect("result"); result != "<nil>" {
+				t.Errorf("the call failed: %s", result)
+			}
+		})
+	}
+}
+
+// untilAsleep waits until the first thread has settled in a call.
+func untilAsleep(t *testing.T, pid int) {
+	t.Helper()
+	last, seen := int64(-1), 0
+	for deadline := time.Now().Add(5 * time.Second); seen < 5; time.Sleep(time.Millisecond) {
+		call, err := proc.ReadSyscall(pid, pid)
+		if seen++; err != nil || call.Running || call.Number != last {
+			last, seen = call.Number, 0
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not settle in a call", pid)
+		}
+	}
+}
+
+// TestSignalWhileFrozenInterrupts: a stop signal is sent to a frozen process. Its handler runs after the thaw, and the call that it waits in
+// answers EINTR, as it would have: many a service looks at what its handler noted only then.
+func TestSignalWhileFrozenInterrupts(t *testing.T) { eachABI(t, testSignalWhileFrozenInterrupts) }
+
+func testSignalWhileFrozenInterrupts(t *testing.T, code abi.ABI) {
+	for name, send := range map[string]func(pid int) error{
+		"to the process": func(pid int) error { return unix.Kill(pid, unix.SIGUSR1) },
+		"to the thread":  func(pid int) error { return unix.Tgkill(pid, pid, unix.SIGUSR1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, code, "signalled")
+			p.expect("ready")
+			untilAsleep(t, p.Process.Pid)
+			p.freezeOften()
+			f := p.freeze()
+			if err := send(p.Process.Pid); err != nil {
+				t.Error(err)
+			}
+			if _, err := f.Call(abi.Getpid); err != nil {
+				t.Error(err)
+			}
+			f.Thaw()
+			if result := p.expect("result"); result != unix.EINTR.Error() {
+				t.Errorf("epoll_wait: %s", result)
+			}
+		})
 	}
 }
 

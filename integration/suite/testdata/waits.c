@@ -165,7 +165,7 @@ static void take(void)
 
 static void run(void)
 {
-	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("ghost") || is("daemon")))
+	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("ghost") || is("daemon") || is("uring") || is("dropping")))
 		epolls();
 	for (;;) {
 		if (!is("accept") && !is("accept4"))
@@ -214,6 +214,14 @@ static int passed(int over)
 	return fd;
 }
 
+/* uring makes an io_uring, as a service that accepts by one has it. It returns 0 where that is not permitted. */
+static int uring(void)
+{
+	char params[120] = {0}; /* struct io_uring_params */
+
+	return syscall(SYS_io_uring_setup, 4, params) >= 0;
+}
+
 /* worker forks one. It ends with its master. */
 static void worker(void)
 {
@@ -224,6 +232,10 @@ static void worker(void)
 	pid = fork();
 	check(pid >= 0, "fork");
 	if (pid == 0) {
+		if (is("dropping")) { /* what servers that are started by root do */
+			check(setgid(65534) == 0, "setgid");
+			check(setuid(65534) == 0, "setuid");
+		}
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != master)
 			_exit(4);
@@ -262,6 +274,10 @@ int main(int argc, char **argv)
 	FILE *file;
 	int workers;
 
+	if (argc == 2 && strcmp(argv[1], "probe-uring") == 0) {
+		check(uring(), "io_uring_setup");
+		return 0;
+	}
 	check(argc == 5, "usage: waits WAY PORT VERSION_FILE WORKERS");
 	way = argv[1];
 	workers = atoi(argv[4]);
@@ -274,6 +290,8 @@ int main(int argc, char **argv)
 		while (pause()) /* never ready */
 			;
 	listening = accepting = listens(atoi(argv[2]));
+	if (is("uring"))
+		check(uring(), "io_uring_setup");
 	if (is("dup") || is("ghost")) {
 		accepting = fcntl(listening, F_DUPFD_CLOEXEC, 100);
 		check(accepting >= 0, "dup");

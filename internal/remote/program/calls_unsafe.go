@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strconv"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -33,4 +35,65 @@ func ppoll(fd int) error {
 		return errno
 	}
 	return nil
+}
+
+// epollPwait2 is epoll_pwait2(2) without a limit (Linux 5.11).
+func epollPwait2(set int) error {
+	var event unix.EpollEvent
+	_, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(set), uintptr(unsafe.Pointer(&event)), 1, 0, 0, 8)
+	return orNil(errno)
+}
+
+func orNil(errno unix.Errno) error {
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+var futexWord uint32
+
+// futexWait sleeps until futexWake (futex(2)); a program that finds the word changed does not sleep.
+func futexWait() error {
+	const wait = 0
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&futexWord)), wait, 0, 0, 0, 0)
+	if errno == unix.EAGAIN {
+		errno = 0
+	}
+	return orNil(errno)
+}
+
+func futexWake() {
+	const wake = 1
+	atomic.StoreUint32(&futexWord, 1)
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&futexWord)), wake, 1, 0, 0, 0)
+}
+
+// signalWaiter is the thread that waits for awaitedSignal, once it has it blocked.
+var signalWaiter atomic.Int32
+
+// waitSignal sleeps until awaitedSignal comes to the thread (rt_sigtimedwait(2)).
+func waitSignal() error {
+	var set unix.Sigset_t
+	const bits = strconv.IntSize // of a long
+	set.Val[(awaitedSignal-1)/bits] = 1 << ((awaitedSignal - 1) % bits)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil); err != nil {
+		return err
+	}
+	signalWaiter.Store(int32(unix.Gettid()))
+	n, _, errno := unix.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0, 0, 8, 0, 0)
+	if errno == 0 && n != uintptr(awaitedSignal) {
+		return unix.EINVAL
+	}
+	return orNil(errno)
+}
+
+func semop(id, by int) error {
+	op := struct {
+		number uint16
+		by     int16
+		flags  int16
+	}{by: int16(by)}
+	_, _, errno := unix.Syscall6(semopNumber, uintptr(id), uintptr(unsafe.Pointer(&op)), 1, 0, 0, 0)
+	return orNil(errno)
 }

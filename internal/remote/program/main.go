@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -13,6 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// The first thread is the main goroutine's: remote calls are made by it.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	switch os.Args[1] {
@@ -25,6 +29,10 @@ func main() {
 		births()
 	case "waits":
 		waits()
+	case "main":
+		mainWaits()
+	case "signalled":
+		signalled()
 	case "signals":
 		signals()
 	default:
@@ -94,20 +102,71 @@ func births() {
 
 // waits sits in each blocking call, on a thread of its own, and says what came out.
 func waits() {
+	calls, waitedOn, wake := blockingCalls()
+	for name, call := range calls {
+		go func() {
+			runtime.LockOSThread()
+			say("result %s %v", name, call())
+		}()
+	}
+	time.Sleep(200 * time.Millisecond) // the threads go to sleep; the test freezes many times, so a late one is met as well
+	say("descriptors %d %d %d", waitedOn[0], waitedOn[1], waitedOn[2])
+	say("ready %d", len(calls))
+	told()
+	wake()
+	told()
+}
+
+// mainWaits sits in one of them on the first thread, which is the one that runs remote calls.
+func mainWaits() {
+	calls, _, wake := blockingCalls()
+	call := calls[os.Getenv("REMOTE_TEST_CALL")]
+	go func() {
+		told()
+		wake()
+	}()
+	say("ready %d", unix.Gettid())
+	say("result %v", call())
+}
+
+// signalled waits on the first thread in epoll_wait until a signal that has a handler comes, which is what many a service
+// counts on: the handler makes a note, and EINTR makes the loop look at it.
+func signalled() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1)
+	ep, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	say("ready %d", unix.Gettid())
+	_, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1)
+	say("result %v", err)
+}
+
+// blockingCalls are calls that sleep, the descriptors that some of them wait on (one by poll and its like, two by accept), and what lets
+// all of them return without an error.
+func blockingCalls() (calls map[string]func() error, waitedOn [3]int, wake func()) {
 	var p [2]int
 	unix.Pipe2(p[:], unix.O_CLOEXEC)
 	ep, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p[0], &unix.EpollEvent{Events: unix.EPOLLIN})
-	listener, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	unix.Listen(listener, 8)
 	var read [2]int
 	unix.Pipe2(read[:], unix.O_CLOEXEC)
-	calls := map[string]func() error{
-		"epoll_wait":  func() error { _, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1); return err },
-		"epoll_pwait": func() error { return epollPwait(ep) },
+	listen := func() int {
+		fd, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+		unix.Listen(fd, 8)
+		return fd
+	}
+	listener, limited := listen(), listen()
+	pair, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	// Calls on a socket with a limit answer EINTR where others are restarted (sock_intr_errno in include/net/sock.h).
+	for _, fd := range []int{limited, pair[0]} {
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 600})
+	}
+	semaphore, _ := strconv.Atoi(os.Getenv("REMOTE_TEST_SEMAPHORE"))
+	calls = map[string]func() error{
+		"epoll_wait":   func() error { _, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1); return err },
+		"epoll_pwait":  func() error { return epollPwait(ep) },
+		"epoll_pwait2": func() error { return epollPwait2(ep) },
 		"poll": func() error {
-			_, err := unix.Poll([]unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}, 60_000)
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}, 600_000)
 			return err
 		},
 		"ppoll": func() error { return ppoll(p[0]) },
@@ -117,8 +176,16 @@ func waits() {
 			_, err := unix.Select(p[0]+1, &set, nil, nil, nil)
 			return err
 		},
-		"accept": func() error { _, _, err := unix.Accept(listener); return err },
-		"read":   func() error { _, err := unix.Read(read[0], make([]byte, 1)); return err },
+		"pselect": func() error {
+			var set unix.FdSet
+			set.Set(p[0])
+			_, err := unix.Pselect(p[0]+1, &set, nil, nil, nil, nil)
+			return err
+		},
+		"accept":              func() error { _, _, err := unix.Accept(listener); return err },
+		"accept with a limit": func() error { _, _, err := unix.Accept(limited); return err },
+		"recv with a limit":   func() error { _, err := unix.Read(pair[0], make([]byte, 1)); return err },
+		"read":                func() error { _, err := unix.Read(read[0], make([]byte, 1)); return err },
 		"sleep": func() error {
 			for !woken.Load() {
 				if err := unix.Nanosleep(&unix.Timespec{Nsec: 50_000_000}, nil); err != nil {
@@ -127,24 +194,29 @@ func waits() {
 			}
 			return nil
 		},
+		"futex":        futexWait,
+		"sigtimedwait": waitSignal,
+		"semop":        func() error { return semop(semaphore, -1) },
 	}
-	for name, call := range calls {
-		go func() {
-			runtime.LockOSThread()
-			say("result %s %v", name, call())
-		}()
+	return calls, [3]int{p[0], listener, limited}, func() {
+		woken.Store(true)
+		unix.Write(p[1], []byte("x"))
+		unix.Write(read[1], []byte("x"))
+		unix.Write(pair[1], []byte("x"))
+		semop(semaphore, 1)
+		futexWake()
+		if only := os.Getenv("REMOTE_TEST_CALL"); only == "" || only == "sigtimedwait" {
+			for signalWaiter.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			unix.Tgkill(os.Getpid(), int(signalWaiter.Load()), awaitedSignal)
+		}
+		for _, fd := range []int{listener, limited} {
+			name, _ := unix.Getsockname(fd)
+			client, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			unix.Connect(client, name)
+		}
 	}
-	time.Sleep(200 * time.Millisecond) // the threads go to sleep; the test freezes many times, so a late one is met as well
-	say("descriptors %d %d", p[0], listener)
-	say("ready %d", len(calls))
-	told()
-	woken.Store(true)
-	unix.Write(p[1], []byte("x"))
-	unix.Write(read[1], []byte("x"))
-	name, _ := unix.Getsockname(listener)
-	client, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	unix.Connect(client, name)
-	told()
 }
 
 var woken atomic.Bool
@@ -176,5 +248,8 @@ func signals() {
 	}
 }
 
-// queuedSignal is a real-time signal, which queues; the test sends it.
-const queuedSignal = 40
+// These are real-time signals, which queue. The test sends the first.
+const (
+	queuedSignal  = 40
+	awaitedSignal = unix.Signal(41)
+)

@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// BenchmarkFirstAnswer measures the time from SIGHUP to the first answer of the new generation, and that from the start of
+// the same service alone to its first answer. What is reported is the difference: what huptime adds.
+func BenchmarkFirstAnswer(b *testing.B) {
+	const pairs = 15
+	for _, kind := range []string{"nginx", "go", "python"} {
+		b.Run(kind, func(b *testing.B) {
+			for b.Loop() {
+				s := services[kind](b)
+				h := run(b, s.command, "--track=auto")
+				s.awaitAnswer(b)
+				h.await(b, "generation ready", 1)
+				var added, own []float64
+				for i := range pairs {
+					alone := services[kind](b)
+					began := time.Now()
+					p := run(b, alone.command)
+					alone.awaitAnswer(b)
+					start := milliseconds(time.Since(began))
+					p.end()
+
+					old := s.awaitAnswer(b)
+					seen := map[string]bool{old: true}
+					for range 20 { // every process of the old generation
+						seen[s.awaitAnswer(b)] = true
+					}
+					began = time.Now()
+					h.hup()
+					for seen[s.awaitAnswer(b)] {
+					}
+					added = append(added, milliseconds(time.Since(began))-start)
+					own = append(own, start)
+					h.await(b, "generation ended", i+1)
+				}
+				report(b, own, "start-ms")
+				report(b, added, "added-ms")
+			}
+		})
+	}
+}
+
+// BenchmarkLatency compares the latency of requests while the service is restarted once a second with that of the same load without.
+func BenchmarkLatency(b *testing.B) {
+	const pairs, window = 7, 3 * time.Second
+	for _, c := range []struct{ name, kind, mode string }{
+		{"nginx", "nginx", "--fork"}, {"go", "go", "--fork"}, {"go-exec", "go", "--exec"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				s := services[c.kind](b)
+				h := run(b, s.command, "--track=auto", c.mode)
+				h.await(b, "generation ready", 1)
+				s.load(b, time.Second)
+				generation := 1
+				figures := map[string][]float64{}
+				for i := range pairs {
+					for k := range 2 {
+						restarts := (i+k)%2 == 1
+						var times []time.Duration
+						if restarts {
+							done := make(chan struct{})
+							go func() {
+								defer close(done)
+								for range 3 {
+									h.hup()
+									generation++
+									h.await(b, "restart finished", generation)
+									time.Sleep(window/3 - 100*time.Millisecond)
+								}
+							}()
+							times = s.load(b, window)
+							<-done
+						} else {
+							times = s.load(b, window)
+						}
+						slices.Sort(times)
+						which := "quiet-"
+						if restarts {
+							which = "restarts-"
+						}
+						figures[which+"p50-ms"] = append(figures[which+"p50-ms"], quantile(times, 0.5))
+						figures[which+"p99.9-ms"] = append(figures[which+"p99.9-ms"], quantile(times, 0.999))
+						figures[which+"max-ms"] = append(figures[which+"max-ms"], quantile(times, 1))
+					}
+				}
+				for name, values := range figures {
+					report(b, values, name)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkGateProcesses measures how long it takes to gate a generation of many processes that are blocked in accept on one socket: from the line
+// of the log that says that the new generation is ready to the one that says that the old one is gated.
+func BenchmarkGateProcesses(b *testing.B) {
+	for _, level := range []string{"listeners", "connections"} {
+		for _, n := range []int{10, 1000} {
+			b.Run(name(level, "/processes=", n), func(b *testing.B) {
+				const restarts = 5
+				for b.Loop() {
+					port := freePort(b)
+					s := service{[]string{prefork, strconv.Itoa(port), strconv.Itoa(n)}, local(port), askHTTP}
+					h := run(b, s.command, "--track="+level)
+					var took []float64
+					for i := 1; i <= restarts; i++ {
+						h.await(b, "generation ready", i)
+						h.hup()
+						ready := h.await(b, "generation ready", i+1)
+						gated := h.await(b, "generation gated", i)
+						took = append(took, milliseconds(gated.Time.Sub(ready.Time)))
+						h.await(b, "generation ended", i)
+					}
+					report(b, took, "gate-ms")
+				}
+			})
+		}
+	}
+}
