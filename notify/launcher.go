@@ -49,6 +49,12 @@ func launch(control int, command []string) *LaunchError {
 			return fail(opPrepare, unix.EINVAL)
 		}
 	}
+	if in.Trial {
+		if _, errno := installFilter(program); errno != 0 {
+			return fail(opFilter, errno)
+		}
+		unix.Exit(0)
+	}
 	if len(in.Dir) > 0 {
 		// Before the look-up, for which "./service" and "." in PATH are meant in the new directory.
 		if err := unix.Chdir(string(in.Dir)); err != nil {

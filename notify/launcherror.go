@@ -30,6 +30,9 @@ func (e *LaunchError) Error() string {
 	return fmt.Sprintf("cannot %s %s: %s", e.Op, e.Command, e.Errno.Error())
 }
 
+// Is makes errors.Is find [ErrUnsupported] where it was the filter that could not be installed.
+func (e *LaunchError) Is(target error) bool { return e.Op == opFilter && target == ErrUnsupported }
+
 // Unwrap makes errors.Is find the errno.
 func (e *LaunchError) Unwrap() error { return e.Errno }
 

@@ -21,6 +21,7 @@ type instructions struct {
 	Program    []byte
 	Dir        []byte   `json:",omitempty"` // bytes, because a path need not be UTF-8
 	Unfiltered bool     `json:",omitempty"`
+	Trial      bool     `json:",omitempty"` // install the filter and end
 	Through    []string `json:",omitempty"`
 	// Hangup leaves SIGHUP its default action; otherwise it is ignored.
 	Hangup bool `json:",omitempty"`

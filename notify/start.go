@@ -33,6 +33,8 @@ type Launch struct {
 	Through []string
 	// Hangup lets the service have SIGHUP: its default action is set, not SIG_IGN. It goes with [WithSIGHUP].
 	Hangup bool
+
+	trial bool // see Try
 }
 
 // Launcher is a process that was started to become a service.
@@ -51,7 +53,7 @@ type Launcher struct {
 // long as the supervisor: the kernel sends the leader its parent-death signal
 // when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
 func Start(l Launch) (*Launcher, error) {
-	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through}
+	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through, Trial: l.trial}
 	if !l.Unfiltered {
 		var err error
 		if orders.Program, err = l.Program.MarshalBinary(); err != nil {
@@ -91,12 +93,7 @@ func StartIdle() (*Launcher, error) {
 // Discard ends a launcher that was not shaken hands with, and reaps it.
 func (l *Launcher) Discard() {
 	unix.Close(l.control)
-	unix.Kill(l.PID, unix.SIGKILL)
-	for {
-		if _, err := unix.Wait4(l.PID, nil, 0, nil); err != unix.EINTR {
-			return
-		}
-	}
+	l.reap()
 }
 
 // forkDeaf starts the launcher with SIGHUP blocked: between fork and the

@@ -176,6 +176,23 @@ func TestStartIdle(t *testing.T) {
 	}
 }
 
+// What can't be told before: whether a filter is installed. Nothing is left behind.
+func TestTry(t *testing.T) {
+	t.Parallel()
+	program := testProgram(t)
+	var good, bad error
+	onMain(func() {
+		good = Try(program, "service")
+		bad = Try(Program{{Code: 0xffff}}, "service")
+	})
+	if good != nil {
+		t.Error(good)
+	}
+	if !errors.Is(bad, ErrUnsupported) || !errors.Is(bad, unix.EINVAL) || !strings.Contains(bad.Error(), "cannot run service") {
+		t.Errorf("%v", bad)
+	}
+}
+
 func TestDescriptorTable(t *testing.T) {
 	t.Parallel()
 	const none = ^uintptr(0)

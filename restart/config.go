@@ -97,8 +97,13 @@ type Config struct {
 	Ready func()
 	// MaxGenerations is how many may live at once; a restart beyond it waits until one has ended.
 	MaxGenerations int
+	// BestEffort runs the service without huptime's help where seccomp user notification is not to be had; a restart then is a stop
+	// and a start. Otherwise that is an error.
+	BestEffort bool
 	// Log takes what happens; nil is silence.
 	Log *slog.Logger
 	// Trace prints every notified call at debug level.
 	Trace bool
+
+	plain bool // without huptime's help
 }

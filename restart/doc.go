@@ -67,6 +67,12 @@
 //
 // Pauses grow from 0.1 s to 5 s, and begin anew after a generation has served for 10 s, and at a SIGHUP.
 //
+// # Without help
+//
+// Where there is no user notification and Config.BestEffort permits it, a generation is its processes and nothing more is known of
+// it (plain.go). The mode is Exec then, nothing is gated or drained, nobody waits in a queue, and a start has succeeded when the service
+// has lived for a second.
+//
 // # Who is left behind
 //
 // A leader may end before its generation does: daemons do, and masters whose workers finish their connections. Nobody is

@@ -27,6 +27,10 @@ const (
 // execRestart begins a restart in exec mode: the old generation is retired first.
 func (m *machine) execRestart(from *sockets.Preserved) {
 	m.openGap(from, m.cfg.Revive.ever())
+	if m.cfg.plain {
+		m.endGeneration(m.current, "plain restart: clients are refused until the service has started again")
+		return
+	}
 	m.retire(m.current, nil, from.Sockets)
 }
 

@@ -32,8 +32,9 @@ func Run(cfg Config) (int, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	if err := notify.Probe(); err != nil {
-		return ExitFailure, err
+	unsupported := notify.Probe()
+	if unsupported != nil && !cfg.BestEffort {
+		return ExitFailure, unsupported
 	}
 	if _, err := proc.ReadComm(unix.Getpid()); err != nil {
 		return ExitFailure, fmt.Errorf("cannot read /proc: %w: mount it (mount -t proc proc /proc)", err)
@@ -49,14 +50,7 @@ func Run(cfg Config) (int, error) {
 	}
 	in := openInbox()
 	defer in.close()
-	if cfg.Level == notify.LevelAuto {
-		cfg.Level = chooseLevel(cfg.Log)
-	}
-	var options []notify.FilterOption
-	if cfg.PassHangup {
-		options = append(options, notify.WithSIGHUP)
-	}
-	plain, full, err := buildFilters(cfg.Level, options)
+	plain, full, err := prepareFilters(&cfg, unsupported)
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -79,6 +73,27 @@ type supervisor struct {
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
+// prepareFilters chooses the level and builds the filters, or makes the configuration one without; unsupported is why, if that is known already.
+func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program, err error) {
+	if unsupported != nil {
+		return nil, nil, goPlain(cfg, unsupported)
+	}
+	if cfg.Level == notify.LevelAuto {
+		cfg.Level = chooseLevel(cfg.Log)
+	}
+	var options []notify.FilterOption
+	if cfg.PassHangup {
+		options = append(options, notify.WithSIGHUP)
+	}
+	if plain, full, err = buildFilters(cfg.Level, options); err != nil || !cfg.BestEffort {
+		return plain, full, err
+	}
+	if err := notify.Try(plain, cfg.Command[0]); err != nil {
+		return nil, nil, goPlain(cfg, err)
+	}
+	return plain, full, nil
+}
+
 // buildFilters builds the two filters that generations run under.
 //
 // Both ask about unlink. Which generation will bind a unix socket with a path can't be known before it starts, its filter can't be
@@ -96,6 +111,9 @@ func buildFilters(level notify.Level, options []notify.FilterOption) (plain, ful
 // launch implements host. It runs on the machine's goroutine, as reap does: so no child can be reaped before it
 // is known.
 func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error) {
+	if s.cfg.plain {
+		return s.launchPlain(number)
+	}
 	s.census.settle()
 	launch, err := s.prepare(from)
 	if err != nil {

@@ -46,10 +46,15 @@ func newDummy(k Key, nonblock bool) (*dummy, error) {
 
 func (d *dummy) open() error {
 	loopback := unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	if d.family == unix.AF_INET6 {
-		loopback = &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
-	}
-	if d.family == unix.AF_UNIX {
+	switch d.family {
+	case unix.AF_INET6:
+		// IPv4's loopback as IPv6 has it: containers often have IPv6 without one address of it (Docker's net.ipv6.conf.all.disable_ipv6),
+		// and services listen on [::] there.
+		loopback = &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
+		if err := unix.SetsockoptInt(d.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	case unix.AF_UNIX:
 		loopback = unguessable()
 	}
 	// Before listen, so that there is no moment in which it could be reached.
@@ -72,15 +77,17 @@ func (d *dummy) open() error {
 	return os.NewSyscallError("getsockname", err)
 }
 
-// refuse makes the kernel drop every packet that is sent to the socket: a socket
-// filter of one instruction, "keep 0 bytes" (socket(7), SO_ATTACH_FILTER). Unix sockets don't ask it when somebody connects.
+// farthest is the greatest time to live that a packet can have. Others are sent with 64, or what net.ipv4.ip_default_ttl says.
+const farthest = 255
+
+// refuse makes the kernel drop every packet that is sent to the socket, but for those that have come no hop and say so (ip(7), IP_MINTTL,
+// Linux 2.6.34; for TCP over IPv4, whatever the socket's family): only phantom sends such. A socket filter would do the same, but there are
+// kernels that let only root attach one. Unix sockets are not asked when somebody connects.
 func (d *dummy) refuse() error {
 	if d.family == unix.AF_UNIX {
 		return nil
 	}
-	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(d.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: 1, Filter: &drop}))
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(d.fd, unix.IPPROTO_IP, unix.IP_MINTTL, farthest))
 }
 
 // phantom puts a connection into the queue that its peer has already closed. A
@@ -94,19 +101,14 @@ func (d *dummy) phantom() error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(client)
-	// For these microseconds a stranger who guessed the port would get in, and
-	// wait.
 	if d.family != unix.AF_UNIX {
-		if err := unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+		if err := unix.SetsockoptInt(client, unix.IPPROTO_IP, unix.IP_TTL, farthest); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
 	// On loopback the three-way handshake is over when connect returns, also for
 	// a non-blocking socket; EINPROGRESS is returned nevertheless.
 	err = unix.Connect(client, d.address)
-	if errFilter := d.refuse(); errFilter != nil {
-		return errFilter
-	}
 	if err != nil && err != unix.EINPROGRESS {
 		return os.NewSyscallError("connect", err)
 	}

@@ -64,6 +64,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.config.Dir, "chdir", "", "the service's working `DIR`ectory, resolved anew at each start")
 	f.StringVar(&o.config.Check, "check", "", "a shell `COMMAND` line that must succeed before a restart begins")
 	f.StringArrayVar(&o.config.Unlink, "unlink", nil, "a `FILE` to remove right before each start of the service; may be repeated")
+	f.BoolVar(&o.config.BestEffort, "best-effort", false, "where seccomp user notification is missing, run the service all the same; SIGHUP then stops and starts it")
 	f.StringVar(&o.pidFile, "pid-file", "", "write huptime's PID to `FILE` while it runs")
 	f.BoolVar(&o.daemon, "daemon", false, "go into the background once the service is ready")
 	f.BoolVar(&o.debug, "debug", false, "log every decision")

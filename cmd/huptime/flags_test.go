@@ -42,6 +42,7 @@ func TestParse(t *testing.T) {
 		"chdir":           {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
 		"check":           {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
 		"unlink":          {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
+		"best-effort":     {[]string{"--best-effort"}, func(o options) bool { return o.config.BestEffort }},
 		"pid-file":        {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
 		"daemon":          {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
 		"debug":           {[]string{"--debug"}, func(o options) bool { return o.debug }},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,6 +62,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		defer pid.Remove()
 	}
 	status, err := restart.Run(o.config)
+	if errors.Is(err, notify.ErrUnsupported) && !o.config.BestEffort {
+		err = fmt.Errorf("%w; or run the service without zero downtime: --best-effort", err)
+	}
 	if err != nil {
 		return fail(stderr, status, err)
 	}

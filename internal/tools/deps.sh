@@ -114,6 +114,10 @@ have node || want nodejs
 have python3 || want python3
 have killall || want psmisc
 have ps || want procps
+have runc || want runc
+have crun || want crun
+have tini || want tini # what starts of containers are measured against
+have dumb-init || want dumb-init
 [[ $(uname -m) != x86_64 ]] || have qemu-aarch64-static || want qemu-user-static # runs the unit tests of what is written for arm64
 [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] || want ca-certificates # for Go's downloads
 

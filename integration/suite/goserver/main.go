@@ -21,7 +21,7 @@ import (
 func main() {
 	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only) or nothing before each")
 	version := flag.String("version", "", "file that holds the version, read at start")
-	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, kill=N, never, delay=D, also=ADDR, between=D (sleep between two addresses)")
+	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, kill=N, never, delay=D, also=ADDR, between=D (sleep between two addresses), eat=N (MiB of memory)")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
 	reportHUP := flag.Bool("report-hup", false, "say so at SIGHUP, and live on")
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
@@ -137,6 +137,8 @@ func closeAtSignal(l net.Listener) {
 	fmt.Fprintln(os.Stderr, "closed its listening socket")
 }
 
+var eaten []byte
+
 // behave does what the words in the file say.
 func behave(file string, addrs *string) (between time.Duration) {
 	f, err := os.Open(file)
@@ -162,6 +164,12 @@ func behave(file string, addrs *string) (between time.Duration) {
 			time.Sleep(d)
 		case "also":
 			*addrs += "," + value
+		case "eat":
+			n, _ := strconv.Atoi(value)
+			eaten = make([]byte, n<<20)
+			for i := 0; i < len(eaten); i += 4096 {
+				eaten[i] = 1
+			}
 		case "between":
 			between, _ = time.ParseDuration(value)
 		}
