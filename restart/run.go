@@ -79,7 +79,11 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 		return nil, nil, goPlain(cfg, unsupported)
 	}
 	if cfg.Level == notify.LevelAuto {
-		cfg.Level = chooseLevel(cfg.Log)
+		if cfg.Level, err = chooseLevel(cfg.Log); err != nil && cfg.BestEffort {
+			return nil, nil, goPlain(cfg, err)
+		} else if err != nil {
+			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
+		}
 	}
 	var options []notify.FilterOption
 	if cfg.PassHangup {

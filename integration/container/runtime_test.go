@@ -106,6 +106,7 @@ type event struct {
 	Reason      string
 	Status      string
 	Why         string
+	Error       string
 	Track       string
 	Level       string
 	Connections int
