@@ -58,7 +58,7 @@ func Run(cfg Config) (int, error) {
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()}).run(in)
 }
 
 // supervisor is the machine's host of real processes.

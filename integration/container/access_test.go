@@ -70,3 +70,29 @@ func TestNoPtrace(t *testing.T) {
 		})
 	}
 }
+
+// TestUndumpable: a process that lets nobody look into itself (PR_SET_DUMPABLE), before it binds or afterwards. Its socket can't be had, so its
+// successor can't have the address: the restart fails in words, the service serves on, and nothing hangs.
+func TestUndumpable(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		for _, track := range []string{"listeners", "connections"} {
+			t.Run(when+" "+track, func(t *testing.T) {
+				eachRuntime(t, func(t *testing.T, r string) {
+					port := freePort(t)
+					c := scratch(t, "--track="+track, "--", "/goserver", "-addr", fmt.Sprintf("127.0.0.1:%d", port), "-undumpable", when).restricted().run(r)
+					c.await("generation ready", 1)
+					l := startLoad(t, fmt.Sprintf("127.0.0.1:%d", port), 0, 2, bothKinds...)
+					for i := range 3 {
+						c.hup()
+						c.await("restart failed", i+2)
+					}
+					l.check()
+					c.signal(unix.SIGTERM)
+					if status := c.exit(); status != 128+15 {
+						t.Errorf("exit status %d", status)
+					}
+				})
+			})
+		}
+	}
+}
