@@ -22,7 +22,8 @@ func TestReady(t *testing.T) {
 	}{
 		{"first, nothing yet", readiness{first: true, sinceStart: never, sinceListen: never}, false},
 		{"first, listens", readiness{first: true, listening: 1, sinceListen: short}, false},
-		{"first, waits", readiness{first: true, listening: 1, waiting: 1, sinceListen: short}, true},
+		{"first, waits", readiness{first: true, listening: 1, waiting: 1, sinceListen: short}, false},
+		{"first, waits, and does nothing more", readiness{first: true, listening: 1, waiting: 1, sinceListen: settleFirst}, true},
 		{"first, waits on one of two", readiness{first: true, listening: 2, waiting: 1, sinceListen: short}, false},
 		{"first, has settled", readiness{first: true, listening: 2, waiting: 1, sinceListen: settleListening}, true},
 		{"later, nothing yet", readiness{preserved: 1, sinceStart: never, sinceListen: never}, false},
