@@ -11,6 +11,9 @@ import (
 const (
 	// settleListening follows the last listen.
 	settleListening = 250 * time.Millisecond
+	// settleFirst follows the last listen of generation 1, whose number of sockets nobody knows: a restart that began
+	// between two of them would find the new generation and the old one after the same address.
+	settleFirst = 100 * time.Millisecond
 	// settleUnclaimed is for one that has not claimed all preserved sockets: it
 	// may have dropped an address, or may be about to bind it.
 	settleUnclaimed = 2 * time.Second
@@ -43,6 +46,9 @@ func (r readiness) ready() bool {
 		return false
 	case r.claimed < r.preserved:
 		return r.sinceListen >= settleUnclaimed
+	}
+	if r.first && r.sinceListen < settleFirst {
+		return false
 	}
 	return r.waiting == r.listening || r.sinceListen >= settleListening
 }

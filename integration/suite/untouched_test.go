@@ -54,6 +54,7 @@ func TestTwoFamiliesOnOnePort(t *testing.T) {
 		s := golang(t)
 		s.command[2] = fmt.Sprintf("tcp4/0.0.0.0:%d,tcp6/[::]:%d", port, port)
 		h := s.run(t, level)
+		h.awaitOutput(fmt.Sprintf("addr=[::]:%d", port)) // the second
 		for _, addr := range []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("[::1]:%d", port)} {
 			l := startLoad(t, addr, askHTTP, 2)
 			defer l.check(addr)
