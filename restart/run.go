@@ -58,7 +58,7 @@ func Run(cfg Config) (int, error) {
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -79,7 +79,11 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 		return nil, nil, goPlain(cfg, unsupported)
 	}
 	if cfg.Level == notify.LevelAuto {
-		cfg.Level = chooseLevel(cfg.Log)
+		if cfg.Level, err = chooseLevel(cfg.Log); err != nil && cfg.BestEffort {
+			return nil, nil, goPlain(cfg, err)
+		} else if err != nil {
+			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
+		}
 	}
 	var options []notify.FilterOption
 	if cfg.PassHangup {

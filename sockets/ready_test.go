@@ -22,6 +22,8 @@ func TestReady(t *testing.T) {
 	}{
 		{"first, nothing yet", readiness{first: true, sinceStart: never, sinceListen: never}, false},
 		{"first, listens", readiness{first: true, listening: 1, sinceListen: short}, false},
+		{"first, listens unseen", readiness{first: true, unseen: true, sinceListen: short}, false},
+		{"first, has listened unseen", readiness{first: true, unseen: true, sinceListen: settleUnclaimed}, true},
 		{"first, waits", readiness{first: true, listening: 1, waiting: 1, sinceListen: short}, false},
 		{"first, waits, and does nothing more", readiness{first: true, listening: 1, waiting: 1, sinceListen: settleFirst}, true},
 		{"first, waits on one of two", readiness{first: true, listening: 2, waiting: 1, sinceListen: short}, false},

@@ -30,6 +30,8 @@ func main() {
 		signal.Reset(syscall.Signal(number))
 		syscall.Kill(os.Getpid(), syscall.Signal(number))
 		time.Sleep(time.Minute)
+	case "hello":
+		os.Stdout.WriteString("h")
 	case "sleep":
 		fmt.Println("sleeps")
 		time.Sleep(time.Hour)
