@@ -9,28 +9,34 @@ import (
 	"huptime/internal/abi"
 )
 
-// BenchmarkFreeze measures a freeze with one call and the thaw, of processes with few and many threads, which sleep. Reported besides is
-// what comes to one thread.
+// BenchmarkFreeze measures a freeze and the thaw of processes with few and many threads, which sleep, and the same with a call
+// in between. Reported besides is what comes to one thread.
 func BenchmarkFreeze(b *testing.B) {
 	for _, n := range []int{1, 50, 1000} {
-		b.Run(fmt.Sprintf("threads=%d", n), func(b *testing.B) {
-			pid, threads := sleeper(b, n)
-			for b.Loop() {
-				f, err := Freeze(pid, 5*time.Second)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := f.Call(abi.Getpid); err != nil {
-					b.Fatal(err)
-				}
-				if len(f.Threads()) != threads {
-					b.Fatalf("%d threads, not %d", len(f.Threads()), threads)
-				}
-				f.Thaw()
-			}
-			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(threads), "µs/thread")
-		})
+		for _, call := range []bool{false, true} {
+			b.Run(fmt.Sprintf("threads=%d/call=%t", n, call), func(b *testing.B) { benchmarkFreeze(b, n, call) })
+		}
 	}
+}
+
+func benchmarkFreeze(b *testing.B, n int, call bool) {
+	pid, threads := sleeper(b, n)
+	for b.Loop() {
+		f, err := Freeze(pid, 5*time.Second)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if call {
+			if _, err := f.Call(abi.Getpid); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if len(f.Threads()) != threads {
+			b.Fatalf("%d threads, not %d", len(f.Threads()), threads)
+		}
+		f.Thaw()
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(threads), "µs/thread")
 }
 
 // sleeper runs a Python program that has exactly n threads.
