@@ -19,7 +19,7 @@ func TestOutOfMemory(t *testing.T) {
 		c := b.run(r)
 		c.await("generation ready", 1)
 		if !limited(c.pid(), b.memory) {
-			t.Skip("unsupported here: "+r+" sets no memory limit: there is no memory controller that it could use")
+			t.Skip("unsupported here: " + r + " sets no memory limit: there is no memory controller that it could use")
 		}
 		b.write("config", "eat=400")
 		// No load meanwhile: while the victim's memory is on its way back, the kernel kills whoever asks for some.
