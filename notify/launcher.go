@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/activation"
 )
 
 // launcherName is argv[0] of a launcher. No shell or path look-up makes one
@@ -69,6 +71,9 @@ func launch(control int, command []string) *LaunchError {
 	}
 	if errno := cleanSlate(in.Hangup); errno != 0 {
 		return fail(opPrepare, errno)
+	}
+	if len(in.Passed) > 0 {
+		activation.HandOn(in.Passed)
 	}
 	if in.Unfiltered {
 		return fail(opExecute, execute(path, command))

@@ -23,6 +23,7 @@ type instructions struct {
 	Unfiltered bool     `json:",omitempty"`
 	Trial      bool     `json:",omitempty"` // install the filter and end
 	Through    []string `json:",omitempty"`
+	Passed     []string `json:",omitempty"` // names of the descriptors from 3 on, if they are for LISTEN_FDS
 	// Hangup leaves SIGHUP its default action; otherwise it is ignored.
 	Hangup bool `json:",omitempty"`
 }

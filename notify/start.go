@@ -28,6 +28,10 @@ type Launch struct {
 	// Inherited are the descriptors above 2 that whoever started huptime meant
 	// for the service; they keep their numbers.
 	Inherited []int
+	// Passed become the descriptors from 3 on, and PassedNames, as many, what they are called: socket activation as of sd_listen_fds(3),
+	// with LISTEN_PID the leader's PID. They stay the caller's. No inherited one may have a number among theirs.
+	Passed      []int
+	PassedNames []string
 	// Through, if not empty, is the argument list of this very binary that becomes the leader in the service's stead and runs
 	// it; the path of the command and the command are appended to it.
 	Through []string
@@ -53,7 +57,7 @@ type Launcher struct {
 // long as the supervisor: the kernel sends the leader its parent-death signal
 // when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
 func Start(l Launch) (*Launcher, error) {
-	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through, Trial: l.trial}
+	orders := instructions{Dir: []byte(l.Dir), Unfiltered: l.Unfiltered, Hangup: l.Hangup, Through: l.Through, Passed: l.PassedNames, Trial: l.trial}
 	if !l.Unfiltered {
 		var err error
 		if orders.Program, err = l.Program.MarshalBinary(); err != nil {
@@ -65,7 +69,7 @@ func Start(l Launch) (*Launcher, error) {
 		return nil, fmt.Errorf("cannot start a launcher: %w", os.NewSyscallError("socketpair", err))
 	}
 	defer unix.Close(pair[1])
-	files, control := descriptorTable(l.Inherited, pair[1])
+	files, control := descriptorTable(l.Passed, l.Inherited, pair[1])
 	if l.Stdio != nil {
 		for i, fd := range l.Stdio {
 			files[i] = uintptr(fd)
@@ -128,11 +132,14 @@ func forkDeaf(args, env []string, files []uintptr) (int, error) {
 	return pid, nil
 }
 
-// descriptorTable lays out what the launcher inherits: 0, 1, 2, the inherited
+// descriptorTable lays out what the launcher inherits: 0, 1, 2, the passed ones from 3 on, the inherited
 // ones at their own numbers, and the control socket at the first free one.
-func descriptorTable(inherited []int, control int) (files []uintptr, at int) {
+func descriptorTable(passed, inherited []int, control int) (files []uintptr, at int) {
 	const none = ^uintptr(0)
 	files = []uintptr{0, 1, 2}
+	for _, fd := range passed {
+		files = append(files, uintptr(fd))
+	}
 	for _, fd := range inherited {
 		for len(files) <= fd {
 			files = append(files, none)

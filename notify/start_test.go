@@ -210,7 +210,7 @@ func TestDescriptorTable(t *testing.T) {
 		{[]int{7, 3}, 12, []uintptr{0, 1, 2, 3, 12, none, none, 7}, 4},
 		{[]int{4}, 3, []uintptr{0, 1, 2, 3, 4}, 3},
 	} {
-		files, at := descriptorTable(test.inherited, test.control)
+		files, at := descriptorTable(nil, test.inherited, test.control)
 		if !slices.Equal(files, test.files) || at != test.at {
 			t.Errorf("%v, %d: %v, %d, want %v, %d", test.inherited, test.control, files, at, test.files, test.at)
 		}

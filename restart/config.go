@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"huptime/notify"
+	"huptime/sockets"
 )
 
 // Mode is when the new generation of a restart starts.
@@ -80,6 +81,11 @@ type Config struct {
 	OwnSockets bool
 	// JSON says that Log writes JSON: a pool's master, which is a process of its own, then does too.
 	JSON bool
+	// Listen are addresses that huptime listens on itself, from before the first start of the service to its own end.
+	Listen []sockets.Endpoint
+	// PassFDs hands the sockets of Listen, and what huptime itself was handed by LISTEN_FDS, to each generation at its start,
+	// as systemd does. Otherwise the service gets them at its bind.
+	PassFDs bool
 	// PassHangup lets the service have SIGHUP: it may handle it, and the current leader gets
 	// each one that restarts.
 	PassHangup bool
@@ -105,5 +111,6 @@ type Config struct {
 	// Trace prints every notified call at debug level.
 	Trace bool
 
-	plain bool // without huptime's help
+	plain    bool              // without huptime's help
+	standing *sockets.Standing // what Listen and LISTEN_FDS have given
 }

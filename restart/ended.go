@@ -122,8 +122,10 @@ func (m *machine) gaveUp(g *generation, why error) {
 		m.retry(reason, code)
 		return
 	case m.current == nil && g.running && m.revives(g):
-		if from == nil { // a first generation
-			from = g.takeKept()
+		if kept := g.takeKept(); kept != nil && from == nil {
+			from = kept
+		} else if kept != nil {
+			from.Adopt(kept)
 		}
 		m.revive(g, from)
 		return

@@ -127,7 +127,7 @@ func (m *machine) revives(g *generation) bool { return !m.ending && m.cfg.Revive
 
 // revive starts the service anew. kept are the sockets that clients wait on, or nil.
 func (m *machine) revive(g *generation, kept *sockets.Preserved) {
-	if kept != nil {
+	if kept = m.cfg.standing.Join(kept, false); kept != nil {
 		kept.Unclaim()
 	}
 	if !g.promoted.IsZero() && time.Since(g.promoted) >= provesItself {

@@ -94,7 +94,7 @@ func (m *machine) after(d time.Duration, f func()) *time.Timer {
 // generation is over. The error says why generation 1 could not be started.
 func (m *machine) run(in *inbox) (int, error) {
 	defer m.stop()
-	m.launch(nil)
+	m.launch(m.cfg.standing.Join(nil, true))
 	for len(m.living) > 0 || m.gap != nil {
 		select {
 		case f := <-m.events:
@@ -219,10 +219,14 @@ func (m *machine) restarted(g *generation) {
 
 // settle ends what the predecessor of g left: sockets that g did not claim are closed.
 func (m *machine) settle(g *generation) {
-	if g.from == nil {
+	if g.from == nil || m.cfg.plain {
 		return
 	}
 	for _, s := range g.from.Unclaimed() {
+		if s.Standing() {
+			m.log.Warn("nobody has claimed an address that huptime listens on; clients wait until somebody does", "address", s.String(), "generation", g.number)
+			continue
+		}
 		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.String(), "generation", g.number)
 	}
 	g.from.ReleaseClaimed()

@@ -23,6 +23,9 @@ func goPlain(cfg *Config, why error) error {
 	if cfg.Copies > 1 {
 		return fmt.Errorf("several copies (--multi) can't share sockets here: %w", why)
 	}
+	if !cfg.PassFDs {
+		cfg.standing.Close() // or they would be in the way of the service's own
+	}
 	cfg.plain, cfg.Mode = true, Exec
 	cfg.Log.Warn("the service runs without huptime's help: SIGHUP stops it and starts it again, and clients are refused meanwhile", "why", why.Error())
 	return nil

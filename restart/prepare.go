@@ -36,6 +36,9 @@ func (s *supervisor) prepare(from *sockets.Preserved) (notify.Launch, error) {
 		return l, err
 	}
 	l.Command, l.Program, l.Hangup = s.cfg.Command, s.plain, s.cfg.PassHangup
+	if s.cfg.PassFDs {
+		l.Passed, l.PassedNames = s.cfg.standing.Files()
+	}
 	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
 		l.Program = s.full
 	}

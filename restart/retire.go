@@ -80,6 +80,7 @@ func (m *machine) replace() {
 		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
 		return
 	}
+	from = m.cfg.standing.Join(from, false)
 	// Before the new one can make its files: the old one may end by itself from now on, and remove them. In exec mode it
 	// does end, and clients must find the sockets' files while no generation serves.
 	m.current.process.Yield(from)

@@ -39,10 +39,11 @@ func Run(cfg Config) (int, error) {
 	if _, err := proc.ReadComm(unix.Getpid()); err != nil {
 		return ExitFailure, fmt.Errorf("cannot read /proc: %w: mount it (mount -t proc proc /proc)", err)
 	}
-	inherited, err := notify.Inherited()
+	inherited, err := takeStanding(&cfg)
 	if err != nil {
 		return ExitFailure, err
 	}
+	defer cfg.standing.Close()
 	// Whatever a generation leaves behind becomes the supervisor's child, also
 	// where huptime is not PID 1.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -161,6 +162,9 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)
+	if s.cfg.PassFDs {
+		p.tracker.Pass()
+	}
 	p.tracker.CloseIdle(s.cfg.IdleTimeout)
 	if s.cfg.Copies > 1 {
 		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
@@ -187,8 +191,16 @@ func (s *supervisor) throughPool(l *notify.Launch) (pipe, error) {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return pipe{-1, -1}, os.NewSyscallError("pipe2", err)
 	}
+	// It must not have a number at which something is passed on.
+	read, err := unix.FcntlInt(uintptr(p[0]), unix.F_DUPFD_CLOEXEC, 3+len(l.Passed))
+	unix.Close(p[0])
+	if err != nil {
+		unix.Close(p[1])
+		return pipe{-1, -1}, os.NewSyscallError("fcntl", err)
+	}
+	p[0] = read
 	l.Inherited = append(slices.Clone(l.Inherited), p[0])
-	l.Through = pool.Order{Copies: s.cfg.Copies, Stop: s.cfg.StopSignal, Ready: p[0],
+	l.Through = pool.Order{Copies: s.cfg.Copies, Stop: s.cfg.StopSignal, Ready: p[0], Passed: len(l.Passed),
 		Always: s.cfg.Revive == ReviveAlways, Fail: s.cfg.Revive == ReviveOnFailure, JSON: s.cfg.JSON}.Args()
 	return pipe{p[0], p[1]}, nil
 }

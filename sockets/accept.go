@@ -30,7 +30,7 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	case starting:
 		if inode, ok, err := proc.DescriptorSocket(r.TID, r.FD()); err == nil && ok && r.Valid() {
 			t.mu.Lock()
-			t.accepted[inode] = struct{}{}
+			t.nowWaited(inode)
 			t.mu.Unlock()
 			ping(t.changed)
 		}

@@ -27,6 +27,10 @@ type Socket struct {
 	file    *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
+
+	standing bool // see Standing: fd and file are that one's, and stay open
+	expected bool // of a standing one: the generation is thought to claim it
+	passed   bool // of a standing one: the generation was started with it
 }
 
 // String is the address, for people.
@@ -37,8 +41,14 @@ func (s *Socket) String() string {
 	return s.Key.String()
 }
 
+// Standing tells whether the supervisor holds it for its whole life: see [Standing].
+func (s *Socket) Standing() bool { return s.standing }
+
 // close gives back what the supervisor holds of it.
 func (s *Socket) close() {
+	if s.standing {
+		return
+	}
 	s.release.Lock()
 	defer s.release.Unlock()
 	unix.Close(s.fd)
@@ -63,7 +73,7 @@ func (p *Preserved) Sockets() []*Socket {
 	return append([]*Socket(nil), p.sockets...)
 }
 
-// Claimed lists those that a bind of the new generation was answered with.
+// Claimed lists those that a bind of the new generation was answered with, or that it was started with.
 func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
 
 // Unclaimed lists the others.
@@ -74,7 +84,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if s.claimed == claimed {
+		if (s.claimed || s.passed) == claimed {
 			list = append(list, s)
 		}
 	}
@@ -135,7 +145,7 @@ func (p *Preserved) Unclaim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		s.claimed = false
+		s.claimed, s.passed = false, false
 	}
 }
 
@@ -179,7 +189,7 @@ func (p *Preserved) ReleaseClaimed() { p.release(func(s *Socket) bool { return s
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
 func (p *Preserved) Close() {
 	p.release(func(s *Socket) bool {
-		if s.fd >= 0 && s.withheld && s.file.there() {
+		if s.fd >= 0 && !s.standing && s.withheld && s.file.there() {
 			_ = s.file.found.Remove() // or it is left, as by a service that was killed
 		}
 		return true

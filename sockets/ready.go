@@ -3,6 +3,8 @@ package sockets
 import (
 	"context"
 	"time"
+
+	"huptime/internal/proc"
 )
 
 // How long a generation may take to begin to wait on its sockets before it
@@ -33,6 +35,9 @@ type readiness struct {
 	listeners   int           // how many have
 	sinceStart  time.Duration // since the launch
 	sinceListen time.Duration // since the last listen
+	passed      bool          // it was started with listening sockets, on which it does not listen itself
+	opaque      bool          // of such a one: some of its processes can't be looked into
+	sinceWait   time.Duration // since it was found to wait on a socket that it was not known to wait on
 }
 
 // ready decides. Until it says so the old generation accepts.
@@ -42,7 +47,10 @@ func (r readiness) ready() bool {
 		return r.sinceListen >= settleUnclaimed
 	case r.listening == 0:
 		return !r.first && r.preserved == 0 && r.sinceStart >= settleSocketless
-	case r.listeners < r.copies:
+	case r.passed && r.waiting < r.listening:
+		// That it has the sockets says nothing: it may be loading yet. Nor does it have to use all of them.
+		return r.waiting > 0 && r.sinceWait >= settleUnclaimed || r.opaque && r.sinceStart >= settleUnclaimed
+	case r.listeners < r.copies && !r.passed:
 		return false
 	case r.claimed < r.preserved:
 		return r.sinceListen >= settleUnclaimed
@@ -92,13 +100,20 @@ func (t *Tracker) readiness() readiness {
 		all = t.preserved.Sockets()
 		claimed = t.preserved.Claimed()
 	}
-	r.preserved = len(all)
+	for _, s := range all {
+		if !s.standing || s.expected || s.passed {
+			r.preserved++
+		}
+	}
 
 	t.mu.Lock()
 	r.sinceStart = time.Since(t.started)
 	r.sinceListen = time.Since(t.listened)
-	r.unseen = t.unseen
+	r.unseen, r.passed = t.unseen, t.passed
 	for _, s := range claimed {
+		if s.standing && !s.expected && !s.passed {
+			continue
+		}
 		if _, ok := t.listening[s.Inode]; ok {
 			r.claimed++
 		}
@@ -118,8 +133,46 @@ func (t *Tracker) readiness() readiness {
 	t.mu.Unlock()
 
 	// Looking costs a walk through /proc: only when it can decide.
-	if len(unseen) > 0 && r.claimed == r.preserved {
-		r.waiting += len(waitedOn(t.pids(), unseen))
+	if len(unseen) > 0 && (r.claimed == r.preserved || r.passed) {
+		pids := t.pids()
+		found := waitedOn(pids, unseen)
+		r.waiting += len(found)
+		t.mu.Lock()
+		for inode := range found {
+			t.nowWaited(inode)
+		}
+		t.mu.Unlock()
+		if r.passed && len(found) == 0 {
+			_, opaque := proc.Holders(pids, unseen)
+			r.opaque = len(opaque) > 0
+		}
 	}
+	t.mu.Lock()
+	r.sinceWait = time.Since(t.waited)
+	t.mu.Unlock()
 	return r
+}
+
+// nowWaited notes that some thread waits on the socket. t.mu is held.
+func (t *Tracker) nowWaited(inode uint64) {
+	if _, known := t.accepted[inode]; !known {
+		t.accepted[inode] = struct{}{}
+		t.waited = time.Now()
+	}
+}
+
+// Pass says that the generation starts with the standing sockets open (LISTEN_FDS): it need not bind them or listen on them. It is
+// ready when it waits on them. Call it before the generation's calls are served.
+func (t *Tracker) Pass() {
+	if t.preserved == nil {
+		return
+	}
+	t.preserved.mu.Lock()
+	defer t.preserved.mu.Unlock()
+	for _, s := range t.preserved.sockets {
+		if s.standing {
+			s.passed, t.passed = true, true
+			t.listening[s.Inode] = len(t.listening)
+		}
+	}
 }

@@ -52,6 +52,8 @@ type Tracker struct {
 	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
+	passed    bool               // it was started with listening sockets: see Pass
+	waited    time.Time          // when a socket was last found to be waited on for the first time
 	unseen    bool               // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
 }

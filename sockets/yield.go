@@ -59,8 +59,9 @@ func (t *Tracker) guarded() []guardedPath {
 		list = successor.guardedPaths(list, false, func(s *Socket) bool { return s.claimed || g == nil || g.has(s.Inode) })
 	}
 	if t.preserved != nil {
-		// While it starts it may fail yet, and the old generation goes on. Afterwards a late bind may come.
-		list = t.preserved.guardedPaths(list, true, func(s *Socket) bool { return starting || !s.claimed && s.fd >= 0 })
+		// While it starts it may fail yet, and the old generation goes on. Afterwards a late bind may come. The files of standing
+		// sockets are nobody's but the supervisor's.
+		list = t.preserved.guardedPaths(list, true, func(s *Socket) bool { return starting || s.standing || !s.claimed && s.fd >= 0 })
 	}
 	return list
 }

@@ -13,6 +13,7 @@ import (
 	"huptime/internal/signals"
 	"huptime/notify"
 	"huptime/restart"
+	"huptime/sockets"
 )
 
 // options is what the command line says.
@@ -30,6 +31,7 @@ type options struct {
 	hup       string
 	stop      string
 	daemon    bool
+	listen    []string
 	pidFile   string
 }
 
@@ -53,6 +55,8 @@ func flags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.config.OwnSockets, "multi-reuseport", false, "with --multi: each copy gets sockets of its own, in SO_REUSEPORT groups")
 	f.StringVar(&o.hup, "hup", "restart", "what SIGHUP does: restart, or pass (restart, and the service gets it too)")
 	f.IntVar(&o.config.MaxGenerations, "max-generations", 3, "how many generations may live at once; a restart beyond it waits for one to end")
+	f.StringArrayVar(&o.listen, "listen", nil, "listen on this `ADDRESS` before the service starts, and give it the socket at its bind: tcp://127.0.0.1:80, tcp://[::1]:80, unix:///run/x, unix://@name; may be repeated")
+	f.BoolVar(&o.config.PassFDs, "pass-fds", false, "hand the sockets of --listen and those of LISTEN_FDS to the service as systemd does")
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
@@ -168,6 +172,9 @@ func (o *options) check() error {
 	if o.config.OwnSockets && o.config.Copies == 1 {
 		return errors.New("--multi-reuseport is for several copies: add --multi=N, or leave it out")
 	}
+	if err := o.checkListen(); err != nil {
+		return err
+	}
 	o.config.JSON = o.logFormat == "json"
 	switch o.hup {
 	case "restart":
@@ -191,6 +198,21 @@ func (o *options) check() error {
 	}
 	if len(o.config.Command) == 0 || o.config.Command[0] == "" {
 		return errors.New("no command to run; usage: huptime [flags] [--] COMMAND [ARG...]")
+	}
+	return nil
+}
+
+// checkListen reads the addresses of --listen.
+func (o *options) checkListen() error {
+	for i, text := range o.listen {
+		e, err := sockets.ParseEndpoint(text)
+		if err != nil {
+			return fmt.Errorf("--listen=%s: %w", text, err)
+		}
+		if slices.Contains(o.listen[:i], text) {
+			return fmt.Errorf("--listen=%s is there twice: leave one out", text)
+		}
+		o.config.Listen = append(o.config.Listen, e)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 
+	"huptime/internal/activation"
 	"huptime/internal/daemon"
 	"huptime/internal/pidfile"
 	"huptime/internal/pool"
@@ -30,12 +31,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if pool.IsMaster(args) {
 		return pool.Run(args)
 	}
+	if pool.IsCopy(args) {
+		return pool.RunCopy(args)
+	}
 	var ready func()
 	if daemon.IsBackground(args) {
 		var err error
 		if args, ready, err = daemon.Adopt(args); err != nil {
 			return fail(stderr, restart.ExitFailure, err)
 		}
+		activation.Stay()
 	}
 	o, err := parse(args[1:])
 	if err != nil {

@@ -34,17 +34,18 @@ type Order struct {
 	Ready  int            // descriptor from which a byte can be read when the generation is ready
 	Always bool           // start a copy again however it ended
 	Fail   bool           // start a copy again that failed
+	Passed int            // how many descriptors, from 3 on, each copy is handed by LISTEN_FDS
 	JSON   bool           // log in JSON
 }
 
 // Args is the argument list of a master, to which the path of the command and the command are appended.
 func (o Order) Args() []string {
-	return []string{masterName, strconv.Itoa(o.Copies), strconv.Itoa(int(o.Stop)), strconv.Itoa(o.Ready),
+	return []string{masterName, strconv.Itoa(o.Copies), strconv.Itoa(int(o.Stop)), strconv.Itoa(o.Ready), strconv.Itoa(o.Passed),
 		strconv.FormatBool(o.Always), strconv.FormatBool(o.Fail), strconv.FormatBool(o.JSON)}
 }
 
 // IsMaster tells whether this process was started to be a pool's master.
-func IsMaster(args []string) bool { return len(args) > 8 && args[0] == masterName }
+func IsMaster(args []string) bool { return len(args) > 9 && args[0] == masterName }
 
 func parse(args []string) (o Order, path string, command []string) {
 	number := func(s string) int { n, _ := strconv.Atoi(s); return n }
@@ -52,10 +53,11 @@ func parse(args []string) (o Order, path string, command []string) {
 		Copies: number(args[1]),
 		Stop:   syscall.Signal(number(args[2])),
 		Ready:  number(args[3]),
-		Always: args[4] == "true",
-		Fail:   args[5] == "true",
-		JSON:   args[6] == "true",
-	}, args[7], args[8:]
+		Passed: number(args[4]),
+		Always: args[5] == "true",
+		Fail:   args[6] == "true",
+		JSON:   args[7] == "true",
+	}, args[8], args[9:]
 }
 
 // master is the state of a pool. One goroutine owns it; it keeps the main thread, at whose end the
@@ -150,9 +152,16 @@ func (m *master) due() bool {
 func (m *master) start(i int) bool {
 	c := &m.copies[i]
 	c.timer = nil
-	pid, err := syscall.ForkExec(m.path, m.command, &syscall.ProcAttr{
+	path, command, files := m.path, m.command, []uintptr{0, 1, 2}
+	if m.order.Passed > 0 {
+		path, command = throughCopy(path, command)
+		for fd := range m.order.Passed {
+			files = append(files, uintptr(3+fd))
+		}
+	}
+	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
 		Env:   os.Environ(),
-		Files: []uintptr{0, 1, 2},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM},
 	})
 	if err != nil {
