@@ -111,6 +111,9 @@ func (m *machine) gaveUp(g *generation, why error) {
 			reason, code = g.ended(), g.status.Code()
 		}
 	}
+	if g.process != nil && g.process.Obstacle() != "" {
+		reason += "; " + g.process.Obstacle()
+	}
 	m.next = nil
 	from := g.from
 	g.from = nil
@@ -167,6 +170,7 @@ func (m *machine) serviceEnded(g *generation) {
 		if kept := g.takeKept(); kept != nil {
 			m.next.from.Adopt(kept)
 		}
+		m.next.from.Abandoned()
 		return
 	case m.revives(g):
 		m.revive(g, g.takeKept())

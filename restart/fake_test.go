@@ -44,6 +44,7 @@ type fake struct {
 	did       []string
 	collected error
 	dead      bool
+	obstacle  string
 	yields    bool // its paths are its successor's
 }
 
@@ -111,6 +112,8 @@ func (f *fake) Kept() *sockets.Preserved {
 }
 
 func (f *fake) Promoted() {}
+
+func (f *fake) Obstacle() string { return f.obstacle }
 
 func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signals.Name(sig)); return nil }
 func (f *fake) Kill()                           { f.note("kill") }

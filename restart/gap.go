@@ -51,6 +51,9 @@ func (m *machine) fillGap() {
 		m.gap.timer.Stop()
 		m.gap.timer = nil
 	}
+	if m.gap.from != nil {
+		m.gap.from.Abandoned()
+	}
 	m.launch(m.gap.from)
 }
 

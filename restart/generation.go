@@ -97,6 +97,8 @@ type process interface {
 	// Kept hands over the listening sockets that were kept for the generation's sudden end, or nil
 	// (Config.Revive). The caller owns them.
 	Kept() *sockets.Preserved
+	// Obstacle says why a bind of the generation had to fail, or nothing.
+	Obstacle() string
 	// Signal sends a signal to the leader, or, where that has ended, to those
 	// that it left behind.
 	Signal(sig syscall.Signal) error

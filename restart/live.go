@@ -122,6 +122,9 @@ func (p *live) AwaitFinished(ctx context.Context) { p.tracker.AwaitFinished(ctx,
 // Kept implements process.
 func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
 
+// Obstacle implements process.
+func (p *live) Obstacle() string { return p.tracker.Obstacle() }
+
 // newer lists the processes of later generations.
 func (p *live) newer() []int { return p.census.after(p.number) }
 

@@ -115,6 +115,8 @@ func (*plain) Collect() (*sockets.Preserved, error) { return nil, nil }
 
 func (*plain) Yield(*sockets.Preserved) {}
 
+func (*plain) Obstacle() string { return "" }
+
 func (*plain) Kept() *sockets.Preserved { return nil }
 
 // Gate, AwaitDrained and AwaitFinished implement process. The machine asks for none of them here.

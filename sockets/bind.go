@@ -36,27 +36,34 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
-	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address)) {
+	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
 	}
-	key, nonblock, whole, err := t.wanted(r)
+	key, nonblock, own, err := t.wanted(r)
 	if err != nil {
 		t.cannot(r, err)
 		return notify.Continue()
 	}
+	b := &binding{r: r, nonblock: nonblock, own: own}
+	later := false
+	defer func() {
+		if !later {
+			b.close()
+		}
+	}()
 	if key.Address.Family != address.Family {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
 	key = key.at(address)
 	key.Place = place
-	if !whole && t.preserved != nil {
+	if own < 0 && t.preserved != nil {
 		key = t.preserved.completed(key)
 	}
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil || !r.Valid() {
 		return notify.Continue()
 	}
-	b := &binding{r: r, key: key, nonblock: nonblock, cloexec: info.Flags&unix.O_CLOEXEC != 0}
+	b.key, b.cloexec = key, info.CloseOnExec()
 	if t.preserved != nil {
 		held := t.holds
 		if t.sharing != nil && !t.sharing.own {
@@ -71,9 +78,14 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			t.planted(b, s)
 			return notify.Return(0)
 		}
+		t.inTheWay(b)
 	}
 	if shared {
-		go t.bindAmongCopies(b)
+		later = true
+		go func() {
+			defer b.close()
+			t.bindAmongCopies(b)
+		}()
 		return notify.Later()
 	}
 	return notify.Continue()
@@ -85,6 +97,13 @@ type binding struct {
 	key      Key
 	nonblock bool // the caller's socket is non-blocking
 	cloexec  bool // its descriptor is close-on-exec
+	own      int  // a duplicate of the caller's socket; owned; -1 where it could not be copied
+}
+
+func (b *binding) close() {
+	if b.own >= 0 {
+		unix.Close(b.own)
+	}
 }
 
 // planted notes that a bind was answered with a socket.
@@ -137,39 +156,43 @@ func (t *Tracker) noteBound(r *notify.Request, b boundName) {
 	t.binds(inode, b)
 }
 
-// wanted describes the socket that the caller is about to bind, and tells whether it
-// is non-blocking. It is not whole where the socket could not be copied.
-func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock, whole bool, err error) {
+// wanted describes the socket that the caller is about to bind, tells whether it is non-blocking, and returns
+// a duplicate of it, which the caller owns, or -1 where the socket could not be copied.
+func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, err error) {
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
-		return Key{}, false, false, err
+		return Key{}, false, -1, err
 	}
 	fd, err := duplicate(pid, r.FD())
 	if denied(err) && t.sharing != nil && t.sharing.own {
-		return Key{}, false, false, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
+		return Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}
 	if denied(err) {
 		key, nonblock, err = t.glimpse(r)
-		return key, nonblock, false, err
+		return key, nonblock, -1, err
 	}
 	if err != nil {
-		return Key{}, false, false, err
+		return Key{}, false, -1, err
 	}
-	defer unix.Close(fd)
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
 	if !r.Valid() {
-		return Key{}, false, false, notify.ErrTargetGone
+		return Key{}, false, -1, notify.ErrTargetGone
 	}
 	if t.sharing != nil && t.sharing.own {
 		// Before the bind runs: all of a group must have it (socket(7)).
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return Key{}, false, false, os.NewSyscallError("setsockopt", err)
+			return Key{}, false, -1, os.NewSyscallError("setsockopt", err)
 		}
 	}
 	if key, err = describe(fd, r.TID); err != nil {
-		return Key{}, false, false, err
+		return Key{}, false, -1, err
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	return key, flags&unix.O_NONBLOCK != 0, true, err
+	return key, flags&unix.O_NONBLOCK != 0, fd, err
 }
 
 // plant puts the socket in place of the caller's own. O_NONBLOCK belongs to the
@@ -179,12 +202,14 @@ func (b *binding) plant(s *Socket) error {
 	if s.file != nil && !s.file.there() {
 		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
 	}
-	if b.nonblock != s.NonBlock {
-		if err := unix.SetNonblock(s.fd, b.nonblock); err != nil {
-			return err
-		}
+	if err := unix.SetNonblock(s.fd, b.nonblock); err != nil {
+		return err
 	}
-	return b.r.Plant(s.fd, b.r.FD(), b.cloexec)
+	kin := b.kin()
+	if err := b.r.Plant(s.fd, b.r.FD(), b.cloexec); err != nil {
+		return err
+	}
+	return kin.follow(s.fd)
 }
 
 // holds tells whether a process of this generation has the socket open. One that

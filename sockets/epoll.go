@@ -33,19 +33,24 @@ func registrations(pids []int, inodes map[uint64]struct{}) []registration {
 			continue
 		}
 		for _, d := range descriptors {
-			if !proc.IsEpoll(d.Link) {
-				continue
+			if proc.IsEpoll(d.Link) {
+				found = append(found, entriesOf(pid, d.Number, inodes)...)
 			}
-			info, err := proc.ReadFDInfo(pid, d.Number)
-			if err != nil {
-				continue
-			}
-			for _, target := range info.Targets {
-				if _, ok := inodes[target.Inode]; ok {
-					found = append(found, registration{pid: pid, set: d.Number, target: target.FD, inode: target.Inode,
-						events: target.Events, data: target.Data})
-				}
-			}
+		}
+	}
+	return found
+}
+
+// entriesOf finds them in one set.
+func entriesOf(pid, set int, inodes map[uint64]struct{}) (found []registration) {
+	info, err := proc.ReadFDInfo(pid, set)
+	if err != nil {
+		return nil
+	}
+	for _, target := range info.Targets {
+		if _, ok := inodes[target.Inode]; ok {
+			found = append(found, registration{pid: pid, set: set, target: target.FD, inode: target.Inode,
+				events: target.Events, data: target.Data})
 		}
 	}
 	return found
@@ -66,8 +71,9 @@ type edit struct {
 	entries []registration
 	// sockets are descriptors of the supervisor's for the sockets, by inode. They stay the caller's.
 	sockets map[uint64]int
-	// dummies are to be registered beside the sockets at the numbers of these entries; none where nil.
-	dummies map[registration]*dummy
+	// successors are descriptors of the supervisor's that are to be registered at the numbers of these entries as the sockets were; none where
+	// nil. They stay the caller's.
+	successors map[registration]int
 	// copyOf copies a descriptor of a process.
 	copyOf func(pid, fd int) (int, error)
 }
@@ -127,7 +133,7 @@ func (e edit) all(sets map[setAt]int) error {
 		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, above)
 		return moved, os.NewSyscallError("fcntl", err)
 	}
-	sockets, moved, dummies := make(map[uint64]int), make(map[setAt]int), make(map[*dummy]int)
+	sockets, moved, successors := make(map[uint64]int), make(map[setAt]int), make(map[int]int)
 	var err error
 	for inode, fd := range e.sockets {
 		if sockets[inode], err = move(fd); err != nil {
@@ -139,8 +145,8 @@ func (e edit) all(sets map[setAt]int) error {
 			return err
 		}
 	}
-	for _, d := range e.dummies {
-		if dummies[d], err = move(d.fd); err != nil {
+	for _, fd := range e.successors {
+		if successors[fd], err = move(fd); err != nil {
 			return err
 		}
 	}
@@ -155,8 +161,8 @@ func (e edit) all(sets map[setAt]int) error {
 		} else {
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
-		if d := e.dummies[r]; d != nil {
-			failed = errors.Join(failed, r.add(set, dummies[d]))
+		if fd, ok := e.successors[r]; ok {
+			failed = errors.Join(failed, r.add(set, successors[fd]))
 		}
 	}
 	return failed
@@ -181,14 +187,14 @@ func (r registration) silence(set, socket int) error {
 	return fmt.Errorf("cannot silence descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
 }
 
-// add registers a dummy as the socket was.
-func (r registration) add(set, dummy int) error {
-	if err := unix.Dup3(dummy, r.target, unix.O_CLOEXEC); err != nil {
+// add registers another socket as the one was.
+func (r registration) add(set, successor int) error {
+	if err := unix.Dup3(successor, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
 	event := unix.EpollEvent{Events: r.events, Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
 	if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &event); err != nil && err != unix.EEXIST {
-		return fmt.Errorf("cannot put a dummy into epoll set %d of process %d: %w", r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+		return fmt.Errorf("cannot put another socket into epoll set %d of process %d: %w", r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
 	}
 	return nil
 }

@@ -74,13 +74,13 @@ func (o *otherWays) shut() {
 	if len(entries) == 0 {
 		return
 	}
-	dummies := make(map[registration]*dummy)
+	successors := make(map[registration]int)
 	for _, e := range entries {
 		if planted[e.target] {
-			dummies[e] = o.d
+			successors[e] = o.d.fd
 		}
 	}
-	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, dummies: dummies, copyOf: duplicate}
+	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: duplicate}
 	if err := e.silence(); err != nil {
 		o.failed(err)
 	}

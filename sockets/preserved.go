@@ -64,6 +64,8 @@ func (s *Socket) close() {
 type Preserved struct {
 	mu      sync.Mutex
 	sockets []*Socket // in the order in which they were first listened on
+	// abandoned: see Abandoned.
+	abandoned bool
 }
 
 // Sockets lists all, claimed or not.

@@ -54,6 +54,7 @@ type Tracker struct {
 	listened  time.Time          // when a socket was last listened on
 	passed    bool               // it was started with listening sockets: see Pass
 	waited    time.Time          // when a socket was last found to be waited on for the first time
+	obstacle  string             // why a bind had to fail
 	unseen    bool               // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
 }

@@ -1,0 +1,71 @@
+package sockets
+
+import (
+	"errors"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// kin is what else a process has of the socket that it is about to bind: other descriptors of it (a program may listen on a duplicate
+// that it made before), and entries in epoll sets (a program may register a socket first and bind it then). All of
+// it must follow when another socket is planted.
+type kin struct {
+	r       *notify.Request
+	pid     int
+	inode   uint64 // of the socket
+	own     int    // a duplicate of it, which keeps its entries alive until they have been moved
+	numbers []proc.Holder
+	entries []registration
+}
+
+// kin looks for them. What other processes have of the socket, who got it before the bind, stays as it is. Where the socket can't be
+// copied (pidfd_getfd is denied) only descriptors follow.
+func (b *binding) kin() *kin {
+	k := &kin{r: b.r, own: b.own}
+	var err error
+	if k.pid, err = proc.Tgid(b.r.TID); err != nil {
+		return k
+	}
+	inode, ok, err := proc.DescriptorSocket(b.r.TID, b.r.FD())
+	if err != nil || !ok {
+		return k
+	}
+	k.inode = inode
+	descriptors, err := proc.Descriptors(k.pid)
+	if err != nil {
+		return k
+	}
+	for _, d := range descriptors {
+		if other, ok := proc.SocketInode(d.Link); ok && other == inode && d.Number != b.r.FD() {
+			k.numbers = append(k.numbers, proc.Holder{PID: k.pid, FD: d.Number})
+		}
+		if !proc.IsEpoll(d.Link) {
+			continue
+		}
+		k.entries = append(k.entries, entriesOf(k.pid, d.Number, map[uint64]struct{}{inode: {}})...)
+	}
+	return k
+}
+
+// follow plants the socket at the other numbers and registers it where the caller's own was. The caller still waits in its bind, which
+// it would not find done otherwise.
+func (k *kin) follow(socket int) error {
+	var failed error
+	for _, h := range k.numbers {
+		info, err := proc.ReadFDInfo(h.PID, h.FD)
+		if err == nil {
+			err = k.r.Plant(socket, h.FD, info.CloseOnExec())
+		}
+		failed = errors.Join(failed, err)
+	}
+	if len(k.entries) == 0 || k.own < 0 {
+		return failed
+	}
+	successors := make(map[registration]int)
+	for _, e := range k.entries {
+		successors[e] = socket
+	}
+	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, copyOf: duplicate}
+	return errors.Join(failed, e.silence())
+}

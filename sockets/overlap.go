@@ -1,0 +1,127 @@
+package sockets
+
+import (
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+)
+
+// near tells whether a preserved socket has the port of an address, so that it may be in the way of a bind there. It is as cheap as stands.
+func (p *Preserved) near(a Address) bool {
+	if a.Port() == 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		if s.fd >= 0 && s.Key.Address.Port() == a.Port() {
+			return true
+		}
+	}
+	return false
+}
+
+// overlaps tells whether two sockets of these keys can't both be bound, unless they share a port by choice (SO_REUSEPORT): it is
+// what ipv6_rcv_saddr_equal and inet_csk_bind_conflict of net/ipv4/inet_connection_sock.c decide for a listening socket.
+func (k Key) overlaps(other Key) bool {
+	port := k.Address.Port()
+	switch {
+	case port == 0 || port != other.Address.Port() || k.Type != other.Type || k.NetNS != other.NetNS:
+		return false
+	case k.Device != 0 && other.Device != 0 && k.Device != other.Device:
+		return false
+	}
+	a, b := k.Address.AddrPort.Addr(), other.Address.AddrPort.Addr()
+	if k.bothFamilies() || other.bothFamilies() {
+		return true
+	}
+	// Of those that are left each is for clients of one family.
+	a, b = a.Unmap(), b.Unmap()
+	if a.Is4() != b.Is4() {
+		return false
+	}
+	return a.WithZone("") == b.WithZone("") && sameZone(a.Zone(), b.Zone()) || a.IsUnspecified() || b.IsUnspecified()
+}
+
+// bothFamilies tells whether IPv4 clients come to an IPv6 wildcard, too.
+func (k Key) bothFamilies() bool {
+	return k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() && !k.V6Only
+}
+
+func sameZone(a, b string) bool { return a == b || a == "" || b == "" }
+
+// Abandoned says that no generation has the sockets any more: the old one is over. One that is in the way of another
+// address can then be given up.
+func (p *Preserved) Abandoned() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.abandoned = true
+}
+
+// overlapping returns the preserved sockets of other keys that are in the way of a bind. own is a duplicate of the socket that is to be bound,
+// or -1. alone tells that they are nobody's any more.
+func (p *Preserved) overlapping(k Key, own int) (list []*Socket, alone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		if s.fd >= 0 && !s.claimed && s.Key != k && s.Key.overlaps(k) && !sharePort(k, s.fd, own) {
+			list = append(list, s)
+		}
+	}
+	return list, p.abandoned
+}
+
+// sharePort tells whether both sockets say that they share their port.
+func sharePort(k Key, fd, own int) bool {
+	both := func(option int) bool {
+		for _, fd := range []int{fd, own} {
+			if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil || on == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	return own >= 0 && (both(unix.SO_REUSEPORT) || k.Type == unix.SOCK_DGRAM && both(unix.SO_REUSEADDR))
+}
+
+// inTheWay looks for preserved sockets that will make the bind fail, which is about to run. Where the old generation is over they are
+// given up; else the bind fails, and most services with it, and this is the reason.
+func (t *Tracker) inTheWay(b *binding) {
+	list, alone := t.preserved.overlapping(b.key, b.own)
+	for _, s := range list {
+		var why string
+		switch {
+		case s.standing:
+			why = fmt.Sprintf("it binds %s, which overlaps %s that huptime holds: write --listen as the service binds it (tcp6:// is IPv6 only)", b.key, s)
+		case alone:
+			t.log.Warn("an address is given up for another that overlaps it; clients that wait there are reset",
+				slog.Int("generation", t.generation), slog.String("address", s.String()), slog.String("for", b.key.String()))
+			t.preserved.giveUp(s)
+			continue
+		default:
+			why = fmt.Sprintf("it binds %s, which overlaps %s of the old generation: such a change needs --exec", b.key, s)
+		}
+		t.mu.Lock()
+		first := t.obstacle == ""
+		if first {
+			t.obstacle = why
+		}
+		t.mu.Unlock()
+		if first {
+			t.log.Warn("a bind is going to fail", slog.Int("generation", t.generation), slog.String("why", why))
+		}
+	}
+}
+
+// giveUp closes one socket.
+func (p *Preserved) giveUp(s *Socket) {
+	p.release(func(other *Socket) bool { return other == s })
+}
+
+// Obstacle says why a bind of the generation had to fail, or nothing. It may be the reason if the generation fails.
+func (t *Tracker) Obstacle() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.obstacle
+}
