@@ -29,7 +29,9 @@ func main() {
 	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
 	undumpable := flag.String("undumpable", "", "before or after: make the process undumpable before it binds, or when it listens")
 	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
+	activation := flag.Bool("activation", false, "take the sockets that LISTEN_FDS says are open, and bind none in their place")
 	flag.Parse()
+	reportActivation()
 	if *hup {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGHUP)
@@ -86,7 +88,13 @@ func main() {
 		if i > 0 {
 			time.Sleep(between)
 		}
-		l, err := listen(addr)
+		l, err := (net.Listener)(nil), (error)(nil)
+		if *activation {
+			l, err = activated(i)
+		}
+		if l == nil && err == nil {
+			l, err = listen(addr)
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -115,6 +123,13 @@ func main() {
 func hide() { syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0) }
 
 func listen(addr string) (net.Listener, error) {
+	if strings.HasPrefix(addr, "/") {
+		l, err := net.Listen("unix", addr)
+		if err == nil {
+			l.(*net.UnixListener).SetUnlinkOnClose(true)
+		}
+		return l, err
+	}
 	network, rest, ok := strings.Cut(addr, "/")
 	if !ok {
 		network, rest = "tcp", addr
