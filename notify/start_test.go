@@ -198,19 +198,22 @@ func TestDescriptorTable(t *testing.T) {
 	const none = ^uintptr(0)
 	for _, test := range []struct {
 		inherited []int
+		passed    []int
 		control   int
 		files     []uintptr
 		at        int
 	}{
-		{nil, 9, []uintptr{0, 1, 2, 9}, 3},
-		{nil, 3, []uintptr{0, 1, 2, 3}, 3},
-		{[]int{3}, 9, []uintptr{0, 1, 2, 3, 9}, 4},
-		{[]int{3, 4, 5}, 9, []uintptr{0, 1, 2, 3, 4, 5, 9}, 6},
-		{[]int{5}, 9, []uintptr{0, 1, 2, 9, none, 5}, 3},
-		{[]int{7, 3}, 12, []uintptr{0, 1, 2, 3, 12, none, none, 7}, 4},
-		{[]int{4}, 3, []uintptr{0, 1, 2, 3, 4}, 3},
+		{nil, nil, 9, []uintptr{0, 1, 2, 9}, 3},
+		{nil, nil, 3, []uintptr{0, 1, 2, 3}, 3},
+		{[]int{3}, nil, 9, []uintptr{0, 1, 2, 3, 9}, 4},
+		{[]int{3, 4, 5}, nil, 9, []uintptr{0, 1, 2, 3, 4, 5, 9}, 6},
+		{[]int{5}, nil, 9, []uintptr{0, 1, 2, 9, none, 5}, 3},
+		{[]int{7, 3}, nil, 12, []uintptr{0, 1, 2, 3, 12, none, none, 7}, 4},
+		{[]int{4}, nil, 3, []uintptr{0, 1, 2, 3, 4}, 3},
+		{nil, []int{8, 3}, 9, []uintptr{0, 1, 2, 8, 3, 9}, 5},
+		{[]int{6}, []int{8}, 9, []uintptr{0, 1, 2, 8, 9, none, 6}, 4},
 	} {
-		files, at := descriptorTable(nil, test.inherited, test.control)
+		files, at := descriptorTable(test.passed, test.inherited, test.control)
 		if !slices.Equal(files, test.files) || at != test.at {
 			t.Errorf("%v, %d: %v, %d, want %v, %d", test.inherited, test.control, files, at, test.files, test.at)
 		}

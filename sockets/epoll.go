@@ -74,6 +74,8 @@ type edit struct {
 	// successors are descriptors of the supervisor's that are to be registered at the numbers of these entries as the sockets were; none where
 	// nil. They stay the caller's.
 	successors map[registration]int
+	// remove takes the entries out altogether.
+	remove bool
 	// copyOf copies a descriptor of a process.
 	copyOf func(pid, fd int) (int, error)
 }
@@ -81,9 +83,9 @@ type edit struct {
 // setAt is an epoll set of a process.
 type setAt struct{ pid, fd int }
 
-// silence makes the entries tell nobody of anything any more, and swallow (EPOLLEXCLUSIVE) nothing. They stay where they
-// are, for the program finds them when it changes or removes them; what it then asks for holds again.
-func (e edit) silence() error {
+// do makes the entries tell nobody of anything any more, and swallow (EPOLLEXCLUSIVE) nothing. They stay where they
+// are, unless they are to be removed, for the program finds them when it changes or removes them; what it then asks for holds again.
+func (e edit) do() error {
 	if len(e.entries) == 0 {
 		return nil
 	}
@@ -157,7 +159,7 @@ func (e edit) all(sets map[setAt]int) error {
 			continue
 		}
 		if socket, ok := sockets[r.inode]; ok {
-			failed = errors.Join(failed, r.silence(set, socket))
+			failed = errors.Join(failed, r.silence(set, socket, e.remove))
 		} else {
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
@@ -169,12 +171,16 @@ func (e edit) all(sets map[setAt]int) error {
 }
 
 // silence changes one entry. It makes the number of the entry in the caller's table.
-func (r registration) silence(set, socket int) error {
+func (r registration) silence(set, socket int, remove bool) error {
 	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
 	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
-	err := unix.EpollCtl(set, unix.EPOLL_CTL_MOD, r.target, &nothing)
+	how := unix.EPOLL_CTL_MOD
+	if remove {
+		how = unix.EPOLL_CTL_DEL
+	}
+	err := unix.EpollCtl(set, how, r.target, &nothing)
 	if err == unix.EINVAL {
 		// An exclusive entry can't be changed (epoll_ctl(2)).
 		if err = unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.target, nil); err == nil {

@@ -267,7 +267,7 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fu
 			}
 		}
 	}
-	if err := e.silence(); err != nil {
+	if err := e.do(); err != nil {
 		return errors.Join(err, failed)
 	}
 	return nil

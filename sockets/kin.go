@@ -66,6 +66,6 @@ func (k *kin) follow(socket int) error {
 	for _, e := range k.entries {
 		successors[e] = socket
 	}
-	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, copyOf: duplicate}
-	return errors.Join(failed, e.silence())
+	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: duplicate}
+	return errors.Join(failed, e.do())
 }

@@ -81,7 +81,7 @@ func (o *otherWays) shut() {
 		}
 	}
 	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: duplicate}
-	if err := e.silence(); err != nil {
+	if err := e.do(); err != nil {
 		o.failed(err)
 	}
 }

@@ -49,6 +49,14 @@ func (k Key) bothFamilies() bool {
 	return k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() && !k.V6Only
 }
 
+// shown is a key with what two that overlap may differ in.
+func (k Key) shown() string {
+	if k.Protocol == unix.IPPROTO_MPTCP {
+		return "mp" + k.String()
+	}
+	return k.String()
+}
+
 func sameZone(a, b string) bool { return a == b || a == "" || b == "" }
 
 // Abandoned says that no generation has the sockets any more: the old one is over. One that is in the way of another
@@ -65,7 +73,7 @@ func (p *Preserved) overlapping(k Key, own int) (list []*Socket, alone bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if s.fd >= 0 && !s.claimed && s.Key != k && s.Key.overlaps(k) && !sharePort(k, s.fd, own) {
+		if s.fd >= 0 && !s.claimed && !s.answers(k) && s.Key.overlaps(k) && !sharePort(k, s.fd, own) {
 			list = append(list, s)
 		}
 	}
@@ -93,14 +101,14 @@ func (t *Tracker) inTheWay(b *binding) {
 		var why string
 		switch {
 		case s.standing:
-			why = fmt.Sprintf("it binds %s, which overlaps %s that huptime holds: write --listen as the service binds it (tcp6:// is IPv6 only)", b.key, s)
+			why = fmt.Sprintf("it binds %s, which overlaps %s that huptime holds: write --listen as the service binds it (tcp6:// is IPv6 only)", b.key.shown(), s.Key.shown())
 		case alone:
 			t.log.Warn("an address is given up for another that overlaps it; clients that wait there are reset",
 				slog.Int("generation", t.generation), slog.String("address", s.String()), slog.String("for", b.key.String()))
 			t.preserved.giveUp(s)
 			continue
 		default:
-			why = fmt.Sprintf("it binds %s, which overlaps %s of the old generation: such a change needs --exec", b.key, s)
+			why = fmt.Sprintf("it binds %s, which overlaps %s of the old generation: such a change needs --exec", b.key.shown(), s.Key.shown())
 		}
 		t.mu.Lock()
 		first := t.obstacle == ""

@@ -135,11 +135,20 @@ func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socke
 
 func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
 	for _, s := range p.sockets {
-		if s.Key == k && s.fd >= 0 && ok(s) {
+		if s.answers(k) && s.fd >= 0 && ok(s) {
 			return s
 		}
 	}
 	return nil
+}
+
+// answers tells whether the socket may be planted for a key. A program that asks for MPTCP is content with TCP, which its peers fall back to as
+// well; huptime opens, and systemd opens unless told otherwise, TCP only, and Go's listeners ask for MPTCP.
+func (s *Socket) answers(k Key) bool {
+	if s.standing && s.Key.Protocol == unix.IPPROTO_TCP && k.Protocol == unix.IPPROTO_MPTCP {
+		k.Protocol = unix.IPPROTO_TCP
+	}
+	return s.Key == k
 }
 
 // Unclaim takes all claims back: the generation that made them has failed, and another will start.

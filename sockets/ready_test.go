@@ -39,6 +39,11 @@ func TestReady(t *testing.T) {
 		{"later, only a new one, settled", readiness{preserved: 1, listening: 1, sinceListen: settleUnclaimed}, true},
 		{"no sockets at all", readiness{sinceStart: settleSocketless}, true},
 		{"no sockets at all, yet", readiness{sinceStart: settleSocketless - 1, sinceListen: never}, false},
+		{"passed, loads yet", readiness{passed: true, preserved: 1, claimed: 1, listening: 1, sinceStart: never, sinceListen: never, sinceWait: never}, false},
+		{"passed, waits", readiness{passed: true, preserved: 1, claimed: 1, listening: 1, waiting: 1, sinceListen: never}, true},
+		{"passed, waits on one of two", readiness{passed: true, preserved: 2, claimed: 2, listening: 2, waiting: 1, sinceListen: never}, false},
+		{"passed, uses one of two", readiness{passed: true, preserved: 2, claimed: 2, listening: 2, waiting: 1, sinceListen: never, sinceWait: settleUnclaimed}, true},
+		{"passed, can't be seen", readiness{passed: true, opaque: true, preserved: 1, claimed: 1, listening: 1, sinceStart: settleUnclaimed, sinceListen: never}, true},
 		{"none before, one now", readiness{listening: 1, sinceStart: never, sinceListen: short}, false},
 	} {
 		if got := test.r.ready(); got != test.want {

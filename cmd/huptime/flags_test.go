@@ -48,8 +48,12 @@ func TestParse(t *testing.T) {
 		"debug":           {[]string{"--debug"}, func(o options) bool { return o.debug }},
 		"trace":           {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
 		"log-format":      {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
-		"version":         {[]string{"--version"}, func(o options) bool { return o.version }},
-		"help":            {[]string{"-h"}, func(o options) bool { return o.help }},
+		"listen": {[]string{"--listen=tcp://127.0.0.1:80", "--listen", "unix:///x"}, func(o options) bool {
+			return len(o.config.Listen) == 2 && o.config.Listen[1].String() == "unix:///x"
+		}},
+		"pass-fds": {[]string{"--pass-fds"}, func(o options) bool { return o.config.PassFDs }},
+		"version":  {[]string{"--version"}, func(o options) bool { return o.version }},
+		"help":     {[]string{"-h"}, func(o options) bool { return o.help }},
 	} {
 		o, err := parse(append(slices.Clone(test.args), "service", "--debug", "-x"))
 		if err != nil || !test.taken(o) {
@@ -126,6 +130,10 @@ func TestBadValues(t *testing.T) {
 		{[]string{"--daemon=maybe", "x"}, []string{"--daemon", "--help"}},
 		{[]string{"--debug=2", "x"}, []string{"--debug", "--help"}},
 		{[]string{"--trace=2", "x"}, []string{"--trace", "--help"}},
+		{[]string{"--listen=80", "x"}, []string{"--listen=80", "tcp://"}},
+		{[]string{"--listen=", "x"}, []string{"--listen", "tcp://"}},
+		{[]string{"--listen=tcp://:80", "--listen=tcp://:80", "x"}, []string{"--listen=tcp://:80", "twice"}},
+		{[]string{"--pass-fds=2", "x"}, []string{"--pass-fds", "--help"}},
 		{[]string{"--log-format=xml", "x"}, []string{"--log-format", "text or json"}},
 	} {
 		_, err := parse(test.args)

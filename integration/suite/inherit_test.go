@@ -191,22 +191,24 @@ func TestListenRevive(t *testing.T) {
 		// An end in the middle of its life, twice: connections that it has accepted are lost with it, so only what waits is counted.
 		l.end()
 		for range 2 {
-			mustKill(t, h.leader(), syscall.SIGKILL)
+			g := h.newest("generation started")
+			mustKill(t, g.PID, syscall.SIGKILL)
+			h.await("generation ended", g.Generation)
 			s.mustAnswer(t)
 		}
 	})
 }
 
-// leader is the PID of the generation that was started last.
-func (s *supervisor) leader() (pid int) {
+// newest is the last such event.
+func (s *supervisor) newest(msg string) (last event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.events {
-		if e.Msg == "generation started" {
-			pid = e.PID
+		if e.Msg == msg {
+			last = e
 		}
 	}
-	return pid
+	return last
 }
 
 // TestListenNeverClaimed: a service that listens elsewhere. huptime says so, clients of the address wait, and restarts go on.
@@ -241,23 +243,7 @@ func TestListenDaemon(t *testing.T) {
 	t.Parallel()
 	s := golang(t)
 	socket := opened(t, &s)
-	pid := filepath.Join(t.TempDir(), "pid")
-	h := start(t, append([]string{"--daemon", "--pid-file=" + pid}, s.command...), handed("web", socket))
-	if status := h.exit(); status != 0 {
-		t.Fatalf("exit status %d", status)
-	}
-	text, err := os.ReadFile(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	background, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		mustKill(t, background, syscall.SIGTERM)
-		h.until("the service's end", func() bool { return h.has("generation ended", 1) })
-	}()
+	inBackground(t, s.command, handed("web", socket))
 	s.mustAnswer(t)
 }
 
