@@ -33,6 +33,7 @@ type event struct {
 	Signal     string
 	Track      string
 	Output     string
+	Address    string
 	Error      string
 }
 
