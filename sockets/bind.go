@@ -35,6 +35,9 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		// On every way out the socket that has the name by then is noted.
 		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
+	if address.AddrPort.Addr().Zone() != "" {
+		defer func() { t.noteBound(r, boundName{address: address}) }() // see rescope
+	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
@@ -145,7 +148,7 @@ func (t *Tracker) asked(r *notify.Request) (Address, bool) {
 	return address, err == nil
 }
 
-// noteBound notes what is bound to a unix address: the caller's own socket, or the one that was just planted in its place. It
+// noteBound notes what is bound to a unix or link-local address: the caller's own socket, or the one that was just planted in its place. It
 // takes ownership of b.
 func (t *Tracker) noteBound(r *notify.Request, b boundName) {
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())

@@ -79,6 +79,7 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 			failed = err
 			continue
 		}
+		t.rescope(s)
 		if s.Key.Address.Family == unix.AF_UNIX {
 			if err := t.locate(s, h.PID); err != nil {
 				unix.Close(fd)
@@ -88,6 +89,20 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 		return s, nil
 	}
 	return nil, failed
+}
+
+// rescope fills in the interface of a link-local address where getsockname does not tell it: MPTCP sockets forget it (mptcp_bind in
+// net/mptcp/protocol.c binds the first subflow, and copies the address alone; seen on 6.18).
+func (t *Tracker) rescope(s *Socket) {
+	ip := s.Key.Address.AddrPort.Addr()
+	if s.Key.Address.Family != unix.AF_INET6 || !needsScope(ip) || ip.Zone() != "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b, ok := t.bound[s.Inode]; ok && b.address.AddrPort.Addr().WithZone("") == ip {
+		s.Key = s.Key.at(b.address)
+	}
 }
 
 // copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that

@@ -3,7 +3,9 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -56,6 +58,23 @@ func (k Key) at(a Address) Key {
 	if a.Family == unix.AF_INET6 && !a.AddrPort.Addr().IsUnspecified() {
 		k.V6Only = !a.AddrPort.Addr().Is4In6()
 	}
+	return k.scoped()
+}
+
+// scoped makes one of the two ways in which a link-local address is of an interface: bind takes the scope id for the bound device
+// (sk_bound_dev_if), which it reads as afterwards, and the other way round.
+func (k Key) scoped() Key {
+	ip := k.Address.AddrPort.Addr()
+	if k.Address.Family != unix.AF_INET6 || k.Device == 0 || !needsScope(ip.WithZone("")) {
+		return k
+	}
+	device := strconv.Itoa(k.Device)
+	if ip.Zone() == "" {
+		k.Address.AddrPort = netip.AddrPortFrom(ip.WithZone(device), k.Address.Port())
+	} else if ip.Zone() != device {
+		return k
+	}
+	k.Device = 0
 	return k
 }
 

@@ -44,7 +44,7 @@ type Tracker struct {
 
 	mu        sync.Mutex
 	listening map[uint64]int       // inode → how many came before it
-	bound     map[uint64]boundName // unix sockets, by inode: what they were bound to; owned
+	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
 	accepted  map[uint64]struct{}
 	accepting map[int]acceptCall // thread id → the accept that it last made
 	starting  bool               // readiness is still watched

@@ -135,9 +135,21 @@ func listen(addr string) (net.Listener, error) {
 		network, rest = "tcp", addr
 	}
 	var lc net.ListenConfig
-	if network == "mptcp" {
+	switch device, bound := strings.CutPrefix(network, "device="); {
+	case network == "mptcp":
 		lc.SetMultipathTCP(true)
 		network = "tcp"
+	case network == "plain":
+		lc.SetMultipathTCP(false)
+		network = "tcp"
+	case network == "mapped":
+		return listenMapped(rest)
+	case bound:
+		network = "tcp"
+		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			_ = c.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), device) })
+			return err
+		}
 	}
 	return lc.Listen(context.Background(), network, rest)
 }
