@@ -47,7 +47,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		t.cannot(r, err)
 		return notify.Continue()
 	}
-	b := &binding{r: r, nonblock: nonblock, own: own}
+	b := &binding{t: t, r: r, nonblock: nonblock, own: own}
 	later := false
 	defer func() {
 		if !later {
@@ -96,6 +96,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 
 // binding is a bind on an address that matters.
 type binding struct {
+	t        *Tracker
 	r        *notify.Request
 	key      Key
 	nonblock bool // the caller's socket is non-blocking

@@ -19,12 +19,28 @@ type kin struct {
 	entries []registration
 }
 
+// looksForKin is how many sockets of a process are looked at. Which descriptors and epoll sets there are only a walk through all of them
+// tells, which for the thousandth socket takes as long as the thousand binds. What a program does with its first sockets it does
+// with the others: where these had no kin, the others are taken to have none.
+const looksForKin = 32
+
+// seeks tells whether a socket of the process is worth a look.
+func (t *Tracker) seeks(pid int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looked[pid]++
+	return t.related[pid] || t.looked[pid] <= looksForKin
+}
+
 // kin looks for them. What other processes have of the socket, who got it before the bind, stays as it is. Where the socket can't be
 // copied (pidfd_getfd is denied) only descriptors follow.
 func (b *binding) kin() *kin {
 	k := &kin{r: b.r, own: b.own}
 	var err error
 	if k.pid, err = proc.Tgid(b.r.TID); err != nil {
+		return k
+	}
+	if !b.t.seeks(k.pid) {
 		return k
 	}
 	inode, ok, err := proc.DescriptorSocket(b.r.TID, b.r.FD())
@@ -44,6 +60,11 @@ func (b *binding) kin() *kin {
 			continue
 		}
 		k.entries = append(k.entries, entriesOf(k.pid, d.Number, map[uint64]struct{}{inode: {}})...)
+	}
+	if len(k.numbers)+len(k.entries) > 0 {
+		b.t.mu.Lock()
+		b.t.related[k.pid] = true
+		b.t.mu.Unlock()
 	}
 	return k
 }

@@ -54,6 +54,8 @@ type Tracker struct {
 	listened  time.Time          // when a socket was last listened on
 	passed    bool               // it was started with listening sockets: see Pass
 	waited    time.Time          // when a socket was last found to be waited on for the first time
+	looked    map[int]int        // process → for how many of its sockets kin was looked for
+	related   map[int]bool       // processes of which a socket had kin
 	obstacle  string             // why a bind had to fail
 	unseen    bool               // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
@@ -88,6 +90,8 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
+		looked:     make(map[int]int),
+		related:    make(map[int]bool),
 		starting:   true,
 		started:    time.Now(),
 	}
