@@ -25,6 +25,12 @@ type service struct {
 	command []string
 	addr    string
 	ask     func(net.Conn, *bufio.Reader) (pid string, err error)
+	words   []string // the same for testdata/load.c: what to ask, how the answer begins, how it ends
+}
+
+// http is a service that speaks it.
+func http(port int, command ...string) service {
+	return service{command, local(port), askHTTP, []string{"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 "}}
 }
 
 // services are those of the issue: each at a port of its own, so that one can run beside the other.
@@ -41,24 +47,24 @@ var services = map[string]func(b *testing.B) service{
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			b.Fatal(err)
 		}
-		return service{[]string{program(b, "nginx", "/usr/sbin/nginx"), "-c", conf, "-e", filepath.Join(dir, "error.log")}, local(port), askHTTP}
+		return http(port, program(b, "nginx", "/usr/sbin/nginx"), "-c", conf, "-e", filepath.Join(dir, "error.log"))
 	},
 	"redis": func(b *testing.B) service {
 		port := freePort(b)
 		return service{[]string{program(b, "redis-server"), "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", b.TempDir()},
-			local(port), askRedis}
+			local(port), askRedis, []string{"PING\r\n", "+PONG\r\n", "\r\n"}}
 	},
 	"node": func(b *testing.B) service {
 		port := freePort(b)
-		return service{[]string{program(b, "node", "nodejs"), "../suite/testdata/server.js", strconv.Itoa(port), version(b)}, local(port), askHTTP}
+		return http(port, program(b, "node", "nodejs"), "../suite/testdata/server.js", strconv.Itoa(port), version(b))
 	},
 	"go": func(b *testing.B) service {
 		port := freePort(b)
-		return service{[]string{goserver, "-addr", local(port)}, local(port), askHTTP}
+		return http(port, goserver, "-addr", local(port))
 	},
 	"python": func(b *testing.B) service {
 		port := freePort(b)
-		return service{[]string{program(b, "/usr/bin/python3", "python3"), "../suite/testdata/server.py", "thread", strconv.Itoa(port), version(b)}, local(port), askHTTP}
+		return http(port, program(b, "/usr/bin/python3", "python3"), "../suite/testdata/server.py", "thread", strconv.Itoa(port), version(b))
 	},
 }
 
@@ -149,9 +155,11 @@ func (s service) awaitAnswer(b *testing.B) string {
 
 // event is a line of huptime's log.
 type event struct {
-	Time       time.Time
-	Msg        string
-	Generation int
+	Time        time.Time
+	Msg         string
+	Generation  int
+	PID         int
+	Connections int
 }
 
 // process is a running command, with or without huptime.
@@ -210,6 +218,15 @@ func (p *process) end() {
 // await waits for a line of the log and returns it.
 func (p *process) await(b *testing.B, msg string, generation int) event {
 	b.Helper()
+	e, err := p.line(msg, generation)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+// line is await for other goroutines than the benchmark's own.
+func (p *process) line(msg string, generation int) (event, error) {
 	limit := time.After(patience)
 	for {
 		p.mu.Lock()
@@ -217,16 +234,24 @@ func (p *process) await(b *testing.B, msg string, generation int) event {
 		for _, e := range p.events {
 			if e.Msg == msg && e.Generation == generation {
 				p.mu.Unlock()
-				return e
+				return e, nil
 			}
 		}
 		p.mu.Unlock()
 		select {
 		case <-changed:
 		case <-limit:
-			b.Fatalf("waited in vain for %q of generation %d", msg, generation)
+			return event{}, fmt.Errorf("waited in vain for %q of generation %d", msg, generation)
 		}
 	}
 }
 
 func (p *process) hup() { p.cmd.Process.Signal(syscall.SIGHUP) }
+
+// restart restarts the service and waits until that is over; the generation is the new one.
+func (p *process) restart(b *testing.B, generation int) {
+	b.Helper()
+	p.await(b, "generation ready", generation-1)
+	p.hup()
+	p.await(b, "restart finished", generation)
+}
