@@ -15,6 +15,7 @@ func BenchmarkNotifiedCalls(b *testing.B) {
 	levels := []string{"", "listeners", "connections"}
 	for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "unlink"} {
 		b.Run(call, func(b *testing.B) {
+			defer watchOthers(b)()
 			for b.Loop() {
 				var bare []float64
 				added := make(map[string][]float64)
@@ -58,6 +59,7 @@ func timeCalls(b *testing.B, level, call string, n int) (ns float64) {
 // memory, the size of the binary.
 func BenchmarkAtRest(b *testing.B) {
 	const windows, window = 3, 10 * time.Second
+	defer watchOthers(b)()
 	for b.Loop() {
 		s := services["go"](b)
 		h := run(b, s.command, "--track=auto")

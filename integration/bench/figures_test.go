@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // report reports the median of figures and their quartiles under a name.
@@ -19,6 +21,39 @@ func report(b *testing.B, name string, values []float64) {
 		b.ReportMetric(q1, name+"-q1")
 		b.ReportMetric(q3, name+"-q3")
 	}
+}
+
+// watchOthers measures how much of the machine others use, now and when the function that it returns is called: whatever of the benchmark's
+// own runs then must be idle. The greater of both is reported: figures of a busy machine are worth less.
+func watchOthers(b *testing.B) (report func()) {
+	before := busy()
+	return func() { b.ReportMetric(100*max(before, busy()), "others-busy-%") }
+}
+
+// busy returns which part of the machine's CPU time is used, from 0 to 1, in half a second.
+func busy() float64 {
+	spent := func() (all, idle float64) {
+		text, _ := os.ReadFile("/proc/stat")
+		first, _, _ := strings.Cut(string(text), "\n")
+		for i, word := range strings.Fields(first)[1:] {
+			n, _ := strconv.ParseFloat(word, 64)
+			if i >= 8 { // guest and guest_nice are in user and nice already (proc_stat(5))
+				break
+			}
+			all += n
+			if i == 3 || i == 4 { // idle, iowait
+				idle += n
+			}
+		}
+		return all, idle
+	}
+	all, idle := spent()
+	time.Sleep(500 * time.Millisecond)
+	all2, idle2 := spent()
+	if all2 == all {
+		return 0
+	}
+	return 1 - (idle2-idle)/(all2-all)
 }
 
 // quartiles returns them with the median between, all interpolated.

@@ -17,6 +17,7 @@ func BenchmarkGateProcesses(b *testing.B) {
 	for _, level := range []string{"listeners", "connections"} {
 		for _, n := range []int{10, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/processes=%d", level, n), func(b *testing.B) {
+				defer watchOthers(b)()
 				for b.Loop() {
 					port := freePort(b)
 					h := run(b, []string{prefork, strconv.Itoa(port), strconv.Itoa(n)}, "--track="+level)
@@ -59,9 +60,10 @@ func awaitChildren(b *testing.B, pid, n int) {
 // BenchmarkDrain measures the supervisor's CPU time while it waits for the connections of a gated generation: all of it, that of the polls and of
 // the looks for processes that were born meanwhile. It settles at one poll each 200 ms.
 func BenchmarkDrain(b *testing.B) {
-	const windows, window, interval = 9, 2 * time.Second, 200 * time.Millisecond
+	const windows, window, interval = 9, time.Second, 200 * time.Millisecond
 	for _, n := range []int{1, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("connections=%d", n), func(b *testing.B) {
+			defer watchOthers(b)()
 			for b.Loop() {
 				s := services["go"](b)
 				h := run(b, s.command, "--track=auto")

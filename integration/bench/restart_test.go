@@ -11,6 +11,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 	const pairs = 15
 	for _, kind := range []string{"nginx", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
+			defer watchOthers(b)()
 			for b.Loop() {
 				s, alone := services[kind](b), services[kind](b)
 				h := run(b, s.command, "--track=auto")
@@ -70,6 +71,7 @@ func BenchmarkLatency(b *testing.B) {
 		{"nginx", "nginx", "--fork"}, {"go", "go", "--fork"}, {"go-exec", "go", "--exec"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
+			defer watchOthers(b)()
 			for b.Loop() {
 				s := services[c.kind](b)
 				h := run(b, s.command, "--track=auto", c.mode)

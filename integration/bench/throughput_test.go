@@ -11,6 +11,7 @@ func BenchmarkRequests(b *testing.B) {
 	const rounds, slice = 15, 500 * time.Millisecond
 	for _, kind := range []string{"nginx", "redis", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
+			defer watchOthers(b)()
 			// The fourth is the service alone once more: how far its ratio is from 1, and how wide it is spread, is the noise of the run.
 			variants := [][]string{nil, {"--track=listeners"}, {"--track=connections"}, nil}
 			running := make([]service, len(variants))
