@@ -68,18 +68,23 @@ func BenchmarkLatency(b *testing.B) {
 						restarts := (i+k)%2 == 1
 						var times []time.Duration
 						if restarts {
-							done := make(chan struct{})
+							done := make(chan error, 1)
 							go func() {
-								defer close(done)
 								for range 3 {
 									h.hup()
 									generation++
-									h.await(b, "restart finished", generation)
+									if _, err := h.find("restart finished", generation); err != nil {
+										done <- err
+										return
+									}
 									time.Sleep(window/3 - 100*time.Millisecond)
 								}
+								done <- nil
 							}()
 							times = s.load(b, window)
-							<-done
+							if err := <-done; err != nil {
+								b.Fatal(err)
+							}
 						} else {
 							times = s.load(b, window)
 						}
