@@ -43,6 +43,13 @@ func BenchmarkNotifiedCalls(b *testing.B) {
 			_, median, _ := quartiles(values)
 			b.ReportMetric(median, name)
 		}
+		for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "unlink"} {
+			cells := []string{call}
+			for _, variant := range []string{"bare", "listeners", "connections"} {
+				cells = append(cells, spread(figures[call+"-"+variant+"-ns"], "%.0f"))
+			}
+			row(b, []string{"call", "bare, ns", "listeners, ns", "connections, ns"}, cells...)
+		}
 	}
 }
 

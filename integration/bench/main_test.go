@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
+		printTables()
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -3,6 +3,7 @@ package bench
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,6 +43,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 				}
 				report(b, own, "start-ms")
 				report(b, added, "added-ms")
+				row(b, []string{"service", "its own start, ms", "added by huptime, ms"}, kind, spread(own, "%.1f"), spread(added, "%.1f"))
 			}
 		})
 	}
@@ -66,18 +68,23 @@ func BenchmarkLatency(b *testing.B) {
 						restarts := (i+k)%2 == 1
 						var times []time.Duration
 						if restarts {
-							done := make(chan struct{})
+							done := make(chan error, 1)
 							go func() {
-								defer close(done)
 								for range 3 {
 									h.hup()
 									generation++
-									h.await(b, "restart finished", generation)
+									if _, err := h.find("restart finished", generation); err != nil {
+										done <- err
+										return
+									}
 									time.Sleep(window/3 - 100*time.Millisecond)
 								}
+								done <- nil
 							}()
 							times = s.load(b, window)
-							<-done
+							if err := <-done; err != nil {
+								b.Fatal(err)
+							}
 						} else {
 							times = s.load(b, window)
 						}
@@ -91,9 +98,14 @@ func BenchmarkLatency(b *testing.B) {
 						figures[which+"max-ms"] = append(figures[which+"max-ms"], quantile(times, 1))
 					}
 				}
-				for name, values := range figures {
-					report(b, values, name)
+				cells := []string{c.kind + ", " + strings.TrimPrefix(c.mode, "--")}
+				for _, name := range []string{"p50-ms", "p99.9-ms", "max-ms"} {
+					for _, which := range []string{"quiet-", "restarts-"} {
+						report(b, figures[which+name], which+name)
+						cells = append(cells, spread(figures[which+name], "%.2f"))
+					}
 				}
+				row(b, []string{"service, mode", "p50 without, ms", "with restarts", "p99.9 without, ms", "with restarts", "longest without, ms", "with restarts"}, cells...)
 			}
 		})
 	}
@@ -120,6 +132,7 @@ func BenchmarkGateProcesses(b *testing.B) {
 						h.await(b, "generation ended", i)
 					}
 					report(b, took, "gate-ms")
+					row(b, []string{"level, processes", "gated after, ms"}, name(level, ", ", n), spread(took, "%.1f"))
 				}
 			})
 		}

@@ -5,25 +5,30 @@ import (
 	"time"
 )
 
-// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All three run
-// all the time; slices of load go to them in turns, in one order and the other.
+// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All run
+// all the time; slices of load go to them in turns, in one order and the other. The service runs alone twice: how far the second is from the
+// first is the noise that the other ratios are to be held against.
 func BenchmarkRequests(b *testing.B) {
 	const rounds, slice = 15, 400 * time.Millisecond
+	variants := []struct {
+		name  string
+		flags []string
+	}{{"bare", nil}, {"again", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}}
 	for _, kind := range []string{"nginx", "redis", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
-			flags := [][]string{nil, {"--track=listeners"}, {"--track=connections"}}
-			var running [3]service
-			for i := range running {
+			running := make([]service, len(variants))
+			for i, v := range variants {
 				running[i] = services[kind](b)
-				run(b, running[i].command, flags[i]...)
+				run(b, running[i].command, v.flags...)
 				running[i].awaitAnswer(b)
 				running[i].load(b, slice) // it warms up
 			}
 			b.ResetTimer()
 			for b.Loop() {
-				var listeners, connections, bare []float64
+				bare := make([]float64, 0, rounds)
+				ratios := make([][]float64, len(variants))
 				for round := range rounds {
-					var rate [3]float64
+					rate := make([]float64, len(variants))
 					for k := range running {
 						i := k
 						if round%2 == 1 {
@@ -34,12 +39,16 @@ func BenchmarkRequests(b *testing.B) {
 						rate[i] = float64(n) / time.Since(began).Seconds()
 					}
 					bare = append(bare, rate[0])
-					listeners = append(listeners, rate[1]/rate[0])
-					connections = append(connections, rate[2]/rate[0])
+					for i := range variants {
+						ratios[i] = append(ratios[i], rate[i]/rate[0])
+					}
 				}
 				report(b, bare, "bare-req/s")
-				report(b, listeners, "listeners-ratio")
-				report(b, connections, "connections-ratio")
+				for i, v := range variants[1:] {
+					report(b, ratios[i+1], v.name+"-ratio")
+				}
+				row(b, []string{"service", "bare, requests/s", "bare again", "listeners", "connections"}, kind,
+					spread(bare, "%.0f"), spread(ratios[1], "%.3f"), spread(ratios[2], "%.3f"), spread(ratios[3], "%.3f"))
 			}
 		})
 	}
