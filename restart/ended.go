@@ -30,9 +30,10 @@ func (m *machine) reapAll() {
 			switch {
 			case g.process.Leader() == child.pid && !g.reaped:
 				g.reaped, g.status = true, child.status
+				g.memory = m.outOfMemory(g)
 				g.daemon = child.status.Code() == 0
 				if !g.gone {
-					m.log.Debug("leader ended", "generation", g.number, "status", g.status.String())
+					m.log.Debug("leader ended", "generation", g.number, "status", g.ended())
 					m.leaderEnded(g)
 				}
 			case child.generation == g.number && g.daemon && !g.killed:
@@ -73,7 +74,7 @@ func (m *machine) buryIfOver(g *generation) {
 	g.kept = g.process.Kept()
 	g.process.Close()
 	if g.running {
-		m.log.Info("generation ended", "generation", g.number, "status", g.status.String(), "was", was.String())
+		m.log.Info("generation ended", "generation", g.number, "status", g.ended(), "was", was.String())
 	}
 	switch {
 	case was == starting:
@@ -98,7 +99,7 @@ func (g *generation) takeKept() *sockets.Preserved {
 
 // gaveUp ends a start that failed. A failed restart leaves the old generation as it was.
 func (m *machine) gaveUp(g *generation, why error) {
-	reason := g.status.String()
+	reason := g.ended()
 	code := g.status.Code()
 	if why != nil {
 		reason = why.Error()
@@ -107,7 +108,7 @@ func (m *machine) gaveUp(g *generation, why error) {
 		if errors.As(why, &launch) {
 			code = launch.ExitStatus()
 		} else if errors.Is(why, notify.ErrLauncherDied) && g.reaped {
-			reason, code = g.status.String(), g.status.Code()
+			reason, code = g.ended(), g.status.Code()
 		}
 	}
 	m.next = nil

@@ -134,5 +134,5 @@ func (m *machine) revive(g *generation, kept *sockets.Preserved) {
 		m.pause = 0
 	}
 	m.openGap(kept, true)
-	m.startAgain("the service ended: " + g.status.String())
+	m.startAgain("the service ended: " + g.ended())
 }

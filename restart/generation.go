@@ -60,6 +60,8 @@ type generation struct {
 	reaped  bool               // the leader's status is known
 	daemon  bool               // the leader has ended with 0; others may live on
 	status  Status             // valid when reaped
+	kills   uint64             // how often the out-of-memory killer had struck when it was launched
+	memory  string             // what the out-of-memory killer may have to do with its end
 	failure error              // why a starting one was given up
 	killed  bool               // SIGKILL was sent
 	ctx     context.Context

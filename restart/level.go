@@ -1,40 +1,107 @@
 package restart
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
 
-// chooseLevel finds out whether remote calls are permitted here, by trying one on a child that is thrown
-// away: whatever forbids them (a container's profile, Yama, a missing ptrace) forbids it that.
-// It runs before the first launch, on the goroutine that reaps.
-func chooseLevel(log *slog.Logger) notify.Level {
-	err := tryRemoteCall()
-	level := notify.LevelListeners
-	if err != nil {
-		level = notify.LevelConnections
-		log.Info("level chosen", "track", string(level), "why", "remote calls are not permitted: "+err.Error())
-		return level
-	}
-	log.Debug("level chosen", "track", string(level), "why", "remote calls are permitted")
-	return level
+// access is what huptime may do with its own descendants here.
+type access struct {
+	call   error // why it can't make them run a system call, or nil
+	memory error // why it can't read their memory, or nil
+	scope  int   // Yama's ptrace_scope, or -1 where there is no Yama
 }
 
-func tryRemoteCall() error {
+// errNoAccess: nothing can be learned of a service's calls, and nothing preserved.
+var errNoAccess = errors.New("huptime may not look into its own service here")
+
+// decide chooses the level. The error says why no restart can succeed at either; it matches errNoAccess.
+func (a access) decide() (level notify.Level, why string, err error) {
+	forbids := ""
+	switch {
+	case a.call == nil && a.memory == nil:
+	case a.scope == 2:
+		forbids = ": kernel.yama.ptrace_scope is 2; set it to 1, or give huptime CAP_SYS_PTRACE"
+	case a.scope >= 3:
+		forbids = fmt.Sprintf(": kernel.yama.ptrace_scope is %d; set it to 1 (it stays as it is until the next boot)", a.scope)
+	}
+	if a.memory != nil {
+		err = fmt.Errorf("%w: %w%s", errNoAccess, a.memory, forbids)
+	}
+	if a.call == nil {
+		return notify.LevelListeners, "remote calls are permitted", err
+	}
+	return notify.LevelConnections, "remote calls are not permitted: " + a.call.Error() + forbids, err
+}
+
+// chooseLevel finds out what is permitted here, by trying it on a child that is thrown away: whatever forbids it (a container's
+// profile, Yama, a missing ptrace) forbids it that. Yama's scope 1 does not: every process of the service descends from huptime.
+// It runs before the first launch, on the goroutine that reaps. The error is decide's.
+func chooseLevel(log *slog.Logger) (notify.Level, error) {
+	level, why, err := tryAccess().decide()
+	if level == notify.LevelListeners {
+		log.Debug("level chosen", "track", string(level), "why", why)
+	} else {
+		log.Info("level chosen", "track", string(level), "why", why)
+	}
+	return level, err
+}
+
+func tryAccess() access {
+	a := access{scope: ptraceScope("/proc/sys/kernel/yama/ptrace_scope")}
 	child, err := notify.StartIdle()
 	if err != nil {
-		return err
+		a.call = err
+		return a
 	}
 	defer child.Discard()
-	f, err := remote.Freeze(child.PID, time.Second)
+	a.memory = tryMemory(child.PID)
+	a.call = tryRemoteCall(child.PID)
+	return a
+}
+
+func tryRemoteCall(pid int) error {
+	f, err := remote.Freeze(pid, time.Second)
 	if err != nil {
 		return err
 	}
 	defer f.Thaw()
 	_, err = f.Call(abi.Getpid)
 	return err
+}
+
+// tryMemory asks for memory where there is none: whether that is permitted is looked at first.
+func tryMemory(pid int) error {
+	var b [1]byte
+	local := []unix.Iovec{{Base: &b[0]}}
+	local[0].SetLen(len(b))
+	_, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: 0, Len: 1}}, 0)
+	if err == nil || err == unix.EFAULT {
+		return nil
+	}
+	return os.NewSyscallError("process_vm_readv", err)
+}
+
+// ptraceScope reads Yama's setting (Documentation/admin-guide/LSM/Yama.rst of the kernel); -1 where there is none.
+func ptraceScope(file string) int {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return -1
+	}
+	return n
 }

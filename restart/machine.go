@@ -49,6 +49,9 @@ type host struct {
 	// check runs the check. done is called once, later and on another goroutine. cancel kills it, with the reason; it
 	// may be called at any time, on the machine's goroutine.
 	check func(done func(output string, err error)) (cancel func(why error))
+
+	// oomKills counts what the out-of-memory killer has struck; own tells that it is in huptime's own memory cgroup. nil where nobody counts.
+	oomKills func() (kills uint64, own bool)
 }
 
 // reaped is an ended child of the supervisor's.
@@ -114,6 +117,7 @@ func (m *machine) launch(from *sockets.Preserved) {
 	m.highest++
 	ctx, cancel := context.WithCancel(m.ctx)
 	g := &generation{number: m.highest, began: time.Now(), from: from, ctx: ctx, cancel: cancel}
+	g.kills, _ = m.oomKills()
 	p, err := m.host.launch(g.number, from)
 	if err != nil {
 		cancel()

@@ -15,9 +15,9 @@ import (
 	"huptime/sockets"
 )
 
-// goPlain makes the configuration one without huptime's help (Config.BestEffort), for a reason that matches notify.ErrUnsupported.
+// goPlain makes the configuration one without huptime's help (Config.BestEffort), if the reason is one.
 func goPlain(cfg *Config, why error) error {
-	if !errors.Is(why, notify.ErrUnsupported) {
+	if !errors.Is(why, notify.ErrUnsupported) && !errors.Is(why, errNoAccess) {
 		return why
 	}
 	if cfg.Copies > 1 {

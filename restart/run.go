@@ -48,9 +48,12 @@ func Run(cfg Config) (int, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return ExitFailure, fmt.Errorf("cannot become the subreaper: %w", err)
 	}
-	in := openInbox()
-	defer in.close()
+	// Some sixty signals cost two switches between threads each, while this thread has other things to do.
+	opened := make(chan *inbox, 1)
+	go func() { opened <- openInbox() }()
 	plain, full, err := prepareFilters(&cfg, unsupported)
+	in := <-opened
+	defer in.close()
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -58,7 +61,7 @@ func Run(cfg Config) (int, error) {
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check}).run(in)
+	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()}).run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -79,7 +82,11 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 		return nil, nil, goPlain(cfg, unsupported)
 	}
 	if cfg.Level == notify.LevelAuto {
-		cfg.Level = chooseLevel(cfg.Log)
+		if cfg.Level, err = chooseLevel(cfg.Log); err != nil && cfg.BestEffort {
+			return nil, nil, goPlain(cfg, err)
+		} else if err != nil {
+			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
+		}
 	}
 	var options []notify.FilterOption
 	if cfg.PassHangup {
@@ -151,6 +158,9 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
+	}
+	if number > 1 && s.cfg.Mode == Fork {
+		p.score, p.exposed = expose(launcher.PID)
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)

@@ -1,6 +1,8 @@
 package sockets
 
 import (
+	"errors"
+	"io/fs"
 	"time"
 
 	"huptime/internal/proc"
@@ -27,6 +29,12 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil {
 		t.cannot(r, err)
+		if errors.Is(err, fs.ErrPermission) {
+			t.mu.Lock()
+			t.unseen, t.listened = true, time.Now()
+			t.mu.Unlock()
+			ping(t.changed)
+		}
 		return notify.Continue()
 	}
 	if !ok || !r.Valid() {

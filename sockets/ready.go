@@ -26,6 +26,7 @@ type readiness struct {
 	preserved   int           // sockets that it may claim
 	claimed     int           // those that it has claimed and listened on
 	listening   int           // all sockets that it listens on
+	unseen      bool          // it has listened on some that may not be looked at
 	waiting     int           // those of them that it is known to wait on
 	first       bool          // generation 1
 	copies      int           // how many processes must have listened; 0 where there is one copy
@@ -37,6 +38,8 @@ type readiness struct {
 // ready decides. Until it says so the old generation accepts.
 func (r readiness) ready() bool {
 	switch {
+	case r.listening == 0 && r.unseen:
+		return r.sinceListen >= settleUnclaimed
 	case r.listening == 0:
 		return !r.first && r.preserved == 0 && r.sinceStart >= settleSocketless
 	case r.listeners < r.copies:
@@ -94,6 +97,7 @@ func (t *Tracker) readiness() readiness {
 	t.mu.Lock()
 	r.sinceStart = time.Since(t.started)
 	r.sinceListen = time.Since(t.listened)
+	r.unseen = t.unseen
 	for _, s := range claimed {
 		if _, ok := t.listening[s.Inode]; ok {
 			r.claimed++

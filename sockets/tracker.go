@@ -52,6 +52,7 @@ type Tracker struct {
 	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
+	unseen    bool               // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
 }
 

@@ -1,84 +1,120 @@
 package bench
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
-// BenchmarkNotifiedCalls measures what the calls cost that the filter may ask about: alone, and what each level adds. None of them does
-// anything: a bind of a socket that is bound, an accept where nobody waits, a close of nothing. getppid is one that is never asked about.
+// BenchmarkNotifiedCalls measures what the calls cost that the filter may ask about, alone and at both levels. None of them does
+// anything: a bind of a socket that is bound, an accept where nobody waits, a close of nothing.
 func BenchmarkNotifiedCalls(b *testing.B) {
-	const rounds, loops = 11, 4000
-	levels := []string{"", "listeners", "connections"}
-	for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "unlink"} {
-		b.Run(call, func(b *testing.B) {
-			defer watchOthers(b)()
-			for b.Loop() {
-				var bare []float64
-				added := make(map[string][]float64)
-				for round := range rounds {
-					took := make(map[string]float64)
-					for k := range levels {
-						level := levels[inTurns(round, k, len(levels))]
-						took[level] = timeCalls(b, level, call, loops)
-					}
-					bare = append(bare, took[""])
-					for _, level := range levels[1:] {
-						added[level] = append(added[level], took[level]-took[""])
+	const rounds, loops = 9, "5000"
+	for b.Loop() {
+		figures := map[string][]float64{}
+		for range rounds {
+			for _, variant := range []struct {
+				name  string
+				flags []string
+			}{{"bare", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}} {
+				command := []string{calls, loops}
+				if variant.flags != nil {
+					command = append(append([]string{huptime}, variant.flags...), command...)
+				}
+				out, err := exec.Command(command[0], command[1:]...).Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				for line := range strings.Lines(string(out)) {
+					var call string
+					var ns float64
+					if n, _ := fmt.Sscanf(line, "%s %f", &call, &ns); n == 2 {
+						figures[call+"-"+variant.name+"-ns"] = append(figures[call+"-"+variant.name+"-ns"], ns)
 					}
 				}
-				report(b, "bare-ns", bare)
-				report(b, "listeners-adds-ns", added["listeners"])
-				report(b, "connections-adds-ns", added["connections"])
+			}
+		}
+		for name, values := range figures {
+			_, median, _ := quartiles(values)
+			b.ReportMetric(median, name)
+		}
+		for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "unlink"} {
+			cells := []string{call}
+			for _, variant := range []string{"bare", "listeners", "connections"} {
+				cells = append(cells, spread(figures[call+"-"+variant+"-ns"], "%.0f"))
+			}
+			row(b, []string{"call", "bare, ns", "listeners, ns", "connections, ns"}, cells...)
+		}
+	}
+}
+
+// BenchmarkAtRest reports what the supervisor costs while nothing happens: wake-ups of all its threads in 10 s, resident memory, the
+// size of the binary. Go's runtime looks after itself once in a minute or two, hence several windows; the test of the suite
+// waits for one without any.
+func BenchmarkAtRest(b *testing.B) {
+	const windows, window = 3, 10 * time.Second
+	for _, level := range []string{"listeners", "connections"} {
+		b.Run(level, func(b *testing.B) {
+			for b.Loop() {
+				s := services["go"](b)
+				h := run(b, s.command, "--track="+level)
+				pid := h.cmd.Process.Pid
+				h.await(b, "generation ready", 1)
+				h.hup()
+				h.await(b, "generation ended", 1)
+				time.Sleep(window / 2) // what follows a restart is over
+				var each []float64
+				var list []string
+				for range windows {
+					before := switches(b, pid)
+					time.Sleep(window)
+					n := switches(b, pid) - before
+					each = append(each, float64(n))
+					list = append(list, fmt.Sprint(n))
+				}
+				report(b, each, "wakeups/10s")
+				memory := float64(field(b, fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")) / 1024
+				b.ReportMetric(memory, "RSS-MiB")
+				st, err := os.Stat(huptime)
+				if err != nil {
+					b.Fatal(err)
+				}
+				size := float64(st.Size()) / (1 << 20)
+				b.ReportMetric(size, "binary-MiB")
+				row(b, []string{"level", "wake-ups in 10 s, three times", "resident, MiB", "binary, MiB"}, level, strings.Join(list, ", "),
+					fmt.Sprintf("%.1f", memory), fmt.Sprintf("%.1f", size))
 			}
 		})
 	}
 }
 
-// timeCalls returns nanoseconds a call, alone where level is empty.
-func timeCalls(b *testing.B, level, call string, n int) (ns float64) {
+// switches counts how often the threads of a process have come to run.
+func switches(b *testing.B, pid int) int {
 	b.Helper()
-	command := []string{calls, call, fmt.Sprint(n)}
-	if level != "" {
-		command = append([]string{huptime, "--track=" + level}, command...)
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	n := 0
+	for _, file := range files {
+		n += field(b, file, "voluntary_ctxt_switches:") + field(b, file, "nonvoluntary_ctxt_switches:")
 	}
-	out, err := exec.Command(command[0], command[1:]...).Output()
-	if err != nil {
-		b.Fatalf("%q: %v", command, err)
-	}
-	if _, err := fmt.Sscan(string(out), &ns); err != nil {
-		b.Fatalf("%q printed %q", command, out)
-	}
-	return ns
+	return n
 }
 
-// BenchmarkAtRest reports what the supervisor costs while nothing happens, a restart behind it: wake-ups of all its threads in 10 s, resident
-// memory, the size of the binary.
-func BenchmarkAtRest(b *testing.B) {
-	const windows, window = 3, 10 * time.Second
-	defer watchOthers(b)()
-	for b.Loop() {
-		s := services["go"](b)
-		h := run(b, s.command, "--track=auto")
-		h.restart(b, 2)
-		h.await(b, "generation ended", 1)
-		pid := h.cmd.Process.Pid
-		var woken, resident []float64
-		for range windows {
-			before := switches(pid)
-			time.Sleep(window)
-			woken = append(woken, float64(switches(pid)-before))
-			resident = append(resident, float64(field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:"))/1024)
-		}
-		st, err := os.Stat(huptime)
-		if err != nil {
-			b.Fatal(err)
-		}
-		report(b, "wakeups-in-10s", woken)
-		report(b, "resident-MiB", resident)
-		report(b, "binary-MiB", []float64{float64(st.Size()) / (1 << 20)})
+func field(b *testing.B, file, name string) (value int) {
+	b.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		return 0 // the thread has ended
 	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), name); ok {
+			fmt.Sscan(rest, &value)
+		}
+	}
+	return value
 }

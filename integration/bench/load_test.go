@@ -2,10 +2,7 @@ package bench
 
 import (
 	"fmt"
-	"net"
-	"os/exec"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,22 +11,8 @@ import (
 // clients is how many make requests at a time, each on a connection of its own.
 const clients = 8
 
-// rate returns the requests a second that the service answers, a connection for each. The clients are one thread of a C program, so
-// that on a small machine the service is what limits. A failed request ends the benchmark: it would be no measure of anything.
-func (s service) rate(b *testing.B, d time.Duration) float64 {
-	b.Helper()
-	_, port, _ := net.SplitHostPort(s.addr)
-	cmd := exec.Command(load, append([]string{port, strconv.Itoa(clients), fmt.Sprint(d.Milliseconds())}, s.words...)...)
-	out, err := cmd.CombinedOutput()
-	var answered, seconds float64
-	if n, _ := fmt.Sscan(string(out), &answered, &seconds); n != 2 || err != nil {
-		b.Fatalf("%s: %v: %s", s.command[0], err, out)
-	}
-	return answered / seconds
-}
-
-// latencies makes requests for a while and returns how long each took, sorted.
-func (s service) latencies(b *testing.B, d time.Duration) []time.Duration {
+// load makes requests for a while and returns how long each took. A failed request ends the benchmark: it would be no measure of anything.
+func (s service) load(b *testing.B, d time.Duration) []time.Duration {
 	b.Helper()
 	var (
 		mu     sync.Mutex
@@ -60,13 +43,37 @@ func (s service) latencies(b *testing.B, d time.Duration) []time.Duration {
 	if failed != nil {
 		b.Fatalf("a request failed: %v", failed)
 	}
-	slices.Sort(all)
 	return all
+}
+
+// quartiles sorts, and returns the median and the quartiles.
+func quartiles(values []float64) (q1, median, q3 float64) {
+	slices.Sort(values)
+	at := func(q float64) float64 {
+		x := q * float64(len(values)-1)
+		i := int(x)
+		if i+1 >= len(values) {
+			return values[len(values)-1]
+		}
+		return values[i] + (x-float64(i))*(values[i+1]-values[i])
+	}
+	return at(0.25), at(0.5), at(0.75)
+}
+
+// report reports the median with its quartiles under a name, and logs a line for BENCHMARKS.md.
+func report(b *testing.B, values []float64, name string) {
+	b.Helper()
+	q1, median, q3 := quartiles(values)
+	b.ReportMetric(median, name)
+	b.ReportMetric(q1, name+"-q1")
+	b.ReportMetric(q3, name+"-q3")
 }
 
 // quantile is of times that are sorted, in milliseconds.
 func quantile(times []time.Duration, q float64) float64 {
-	return milliseconds(times[min(len(times)-1, int(q*float64(len(times))))])
+	return float64(times[min(len(times)-1, int(q*float64(len(times))))]) / 1e6
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / 1e6 }
+
+func name(parts ...any) string { return fmt.Sprint(parts...) }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience bounds every wait for an event; it is no measure of anything.
@@ -25,12 +27,6 @@ type service struct {
 	command []string
 	addr    string
 	ask     func(net.Conn, *bufio.Reader) (pid string, err error)
-	words   []string // the same for testdata/load.c: what to ask, how the answer begins, how it ends
-}
-
-// http is a service that speaks it.
-func http(port int, command ...string) service {
-	return service{command, local(port), askHTTP, []string{"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 "}}
 }
 
 // services are those of the issue: each at a port of its own, so that one can run beside the other.
@@ -47,24 +43,24 @@ var services = map[string]func(b *testing.B) service{
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			b.Fatal(err)
 		}
-		return http(port, program(b, "nginx", "/usr/sbin/nginx"), "-c", conf, "-e", filepath.Join(dir, "error.log"))
+		return service{[]string{program(b, "nginx", "/usr/sbin/nginx"), "-c", conf, "-e", filepath.Join(dir, "error.log")}, local(port), askHTTP}
 	},
 	"redis": func(b *testing.B) service {
 		port := freePort(b)
 		return service{[]string{program(b, "redis-server"), "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", b.TempDir()},
-			local(port), askRedis, []string{"PING\r\n", "+PONG\r\n", "\r\n"}}
+			local(port), askRedis}
 	},
 	"node": func(b *testing.B) service {
 		port := freePort(b)
-		return http(port, program(b, "node", "nodejs"), "../suite/testdata/server.js", strconv.Itoa(port), version(b))
+		return service{[]string{program(b, "node", "nodejs"), "../suite/testdata/server.js", strconv.Itoa(port), version(b)}, local(port), askHTTP}
 	},
 	"go": func(b *testing.B) service {
 		port := freePort(b)
-		return http(port, goserver, "-addr", local(port))
+		return service{[]string{goserver, "-addr", local(port)}, local(port), askHTTP}
 	},
 	"python": func(b *testing.B) service {
 		port := freePort(b)
-		return http(port, program(b, "/usr/bin/python3", "python3"), "../suite/testdata/server.py", "thread", strconv.Itoa(port), version(b))
+		return service{[]string{program(b, "/usr/bin/python3", "python3"), "../suite/testdata/server.py", "thread", strconv.Itoa(port), version(b)}, local(port), askHTTP}
 	},
 }
 
@@ -89,14 +85,26 @@ func program(b *testing.B, names ...string) string {
 	return ""
 }
 
+// freePort keeps the port until the benchmark's end: a socket that is bound and does not listen keeps the kernel from giving it to somebody
+// else; SO_REUSEADDR, set after its bind, lets a service listen there that sets it as well.
 func freePort(b *testing.B) int {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	b.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		b.Fatal(err)
+	}
+	addr, err := unix.Getsockname(fd)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return addr.(*unix.SockaddrInet4).Port
 }
 
 // askHTTP makes one request on a connection of its own and reads the answer to its end.
@@ -155,10 +163,10 @@ func (s service) awaitAnswer(b *testing.B) string {
 
 // event is a line of huptime's log.
 type event struct {
-	Time        time.Time
-	Msg         string
-	Generation  int
-	PID         int
+	Time       time.Time
+	Msg        string
+	Generation int
+	// Connections is what a generation had open when it was gated.
 	Connections int
 }
 
@@ -218,15 +226,15 @@ func (p *process) end() {
 // await waits for a line of the log and returns it.
 func (p *process) await(b *testing.B, msg string, generation int) event {
 	b.Helper()
-	e, err := p.line(msg, generation)
+	e, err := p.find(msg, generation)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return e
 }
 
-// line is await for other goroutines than the benchmark's own.
-func (p *process) line(msg string, generation int) (event, error) {
+// find is await for goroutines that may not end the benchmark.
+func (p *process) find(msg string, generation int) (event, error) {
 	limit := time.After(patience)
 	for {
 		p.mu.Lock()
@@ -247,11 +255,3 @@ func (p *process) line(msg string, generation int) (event, error) {
 }
 
 func (p *process) hup() { p.cmd.Process.Signal(syscall.SIGHUP) }
-
-// restart restarts the service and waits until that is over; the generation is the new one.
-func (p *process) restart(b *testing.B, generation int) {
-	b.Helper()
-	p.await(b, "generation ready", generation-1)
-	p.hup()
-	p.await(b, "restart finished", generation)
-}

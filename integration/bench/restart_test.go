@@ -1,6 +1,9 @@
 package bench
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -9,115 +12,129 @@ import (
 // the same service alone to its first answer. What is reported is the difference: what huptime adds.
 func BenchmarkFirstAnswer(b *testing.B) {
 	const pairs = 15
-	for _, kind := range []string{"nginx", "node", "go", "python"} {
+	for _, kind := range []string{"nginx", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
-			defer watchOthers(b)()
 			for b.Loop() {
-				s, alone := services[kind](b), services[kind](b)
+				s := services[kind](b)
 				h := run(b, s.command, "--track=auto")
 				s.awaitAnswer(b)
 				h.await(b, "generation ready", 1)
 				var added, own []float64
 				for i := range pairs {
-					var start, restart float64
-					for k := range 2 {
-						if inTurns(i, k, 2) == 0 {
-							start = firstAnswer(b, alone)
-						} else {
-							restart = firstAnswerAfter(b, h, s)
-							h.await(b, "generation ended", i+1)
-						}
+					alone := services[kind](b)
+					began := time.Now()
+					p := run(b, alone.command)
+					alone.awaitAnswer(b)
+					start := milliseconds(time.Since(began))
+					p.end()
+
+					old := s.awaitAnswer(b)
+					seen := map[string]bool{old: true}
+					for range 20 { // every process of the old generation
+						seen[s.awaitAnswer(b)] = true
 					}
+					began = time.Now()
+					h.hup()
+					for seen[s.awaitAnswer(b)] {
+					}
+					added = append(added, milliseconds(time.Since(began))-start)
 					own = append(own, start)
-					added = append(added, restart-start)
+					h.await(b, "generation ended", i+1)
 				}
-				report(b, "start-ms", own)
-				report(b, "added-ms", added)
+				report(b, own, "start-ms")
+				report(b, added, "added-ms")
+				row(b, []string{"service", "its own start, ms", "added by huptime, ms"}, kind, spread(own, "%.1f"), spread(added, "%.1f"))
 			}
 		})
 	}
-}
-
-// firstAnswer is of the service alone, which has ended when this returns.
-func firstAnswer(b *testing.B, s service) (ms float64) {
-	b.Helper()
-	began := time.Now()
-	p := run(b, s.command)
-	s.awaitAnswer(b)
-	took := time.Since(began)
-	p.end()
-	return milliseconds(took)
-}
-
-// firstAnswerAfter a restart is that of a process that has not answered before it.
-func firstAnswerAfter(b *testing.B, h *process, s service) (ms float64) {
-	b.Helper()
-	old := make(map[string]bool)
-	for range 30 { // every worker of the old generation
-		old[s.awaitAnswer(b)] = true
-	}
-	began := time.Now()
-	h.hup()
-	for old[s.awaitAnswer(b)] {
-	}
-	return milliseconds(time.Since(began))
 }
 
 // BenchmarkLatency compares the latency of requests while the service is restarted once a second with that of the same load without.
 func BenchmarkLatency(b *testing.B) {
-	const pairs, restarts = 9, 3
-	const window = restarts * time.Second
+	const pairs, window = 7, 3 * time.Second
 	for _, c := range []struct{ name, kind, mode string }{
 		{"nginx", "nginx", "--fork"}, {"go", "go", "--fork"}, {"go-exec", "go", "--exec"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			defer watchOthers(b)()
 			for b.Loop() {
 				s := services[c.kind](b)
 				h := run(b, s.command, "--track=auto", c.mode)
 				h.await(b, "generation ready", 1)
-				s.latencies(b, time.Second) // it warms up
+				s.load(b, time.Second)
 				generation := 1
-				figures := make(map[string][]float64)
+				figures := map[string][]float64{}
 				for i := range pairs {
 					for k := range 2 {
-						var which string
+						restarts := (i+k)%2 == 1
 						var times []time.Duration
-						if inTurns(i, k, 2) == 0 {
-							which, times = "quiet-", s.latencies(b, window)
-						} else {
+						if restarts {
 							done := make(chan error, 1)
-							go func() { done <- h.restarts(generation, restarts, time.Second) }() // ends before the window is counted
-							which, times = "restarts-", s.latencies(b, window)
+							go func() {
+								for range 3 {
+									h.hup()
+									generation++
+									if _, err := h.find("restart finished", generation); err != nil {
+										done <- err
+										return
+									}
+									time.Sleep(window/3 - 100*time.Millisecond)
+								}
+								done <- nil
+							}()
+							times = s.load(b, window)
 							if err := <-done; err != nil {
 								b.Fatal(err)
 							}
-							generation += restarts
+						} else {
+							times = s.load(b, window)
 						}
-						for name, q := range map[string]float64{"p50-ms": 0.5, "p99.9-ms": 0.999, "max-ms": 1} {
-							figures[which+name] = append(figures[which+name], quantile(times, q))
+						slices.Sort(times)
+						which := "quiet-"
+						if restarts {
+							which = "restarts-"
 						}
+						figures[which+"p50-ms"] = append(figures[which+"p50-ms"], quantile(times, 0.5))
+						figures[which+"p99.9-ms"] = append(figures[which+"p99.9-ms"], quantile(times, 0.999))
+						figures[which+"max-ms"] = append(figures[which+"max-ms"], quantile(times, 1))
 					}
 				}
-				for name, values := range figures {
-					report(b, name, values)
+				cells := []string{c.kind + ", " + strings.TrimPrefix(c.mode, "--")}
+				for _, name := range []string{"p50-ms", "p99.9-ms", "max-ms"} {
+					for _, which := range []string{"quiet-", "restarts-"} {
+						report(b, figures[which+name], which+name)
+						cells = append(cells, spread(figures[which+name], "%.2f"))
+					}
 				}
+				row(b, []string{"service, mode", "p50 without, ms", "with restarts", "p99.9 without, ms", "with restarts", "longest without, ms", "with restarts"}, cells...)
 			}
 		})
 	}
 }
 
-// restarts restarts a service n times, one each interval, the first a little after now. Generation is the one that serves.
-func (p *process) restarts(generation, n int, interval time.Duration) error {
-	next := time.NewTimer(interval / 10)
-	defer next.Stop()
-	for i := 1; i <= n; i++ {
-		<-next.C
-		next.Reset(interval)
-		p.hup()
-		if _, err := p.line("restart finished", generation+i); err != nil {
-			return err
+// BenchmarkGateProcesses measures how long it takes to gate a generation of many processes that are blocked in accept on one socket: from the line
+// of the log that says that the new generation is ready to the one that says that the old one is gated.
+func BenchmarkGateProcesses(b *testing.B) {
+	for _, level := range []string{"listeners", "connections"} {
+		for _, n := range []int{10, 1000} {
+			b.Run(name(level, "/processes=", n), func(b *testing.B) {
+				const restarts = 5
+				for b.Loop() {
+					port := freePort(b)
+					s := service{[]string{prefork, strconv.Itoa(port), strconv.Itoa(n)}, local(port), askHTTP}
+					h := run(b, s.command, "--track="+level)
+					var took []float64
+					for i := 1; i <= restarts; i++ {
+						h.await(b, "generation ready", i)
+						h.hup()
+						ready := h.await(b, "generation ready", i+1)
+						gated := h.await(b, "generation gated", i)
+						took = append(took, milliseconds(gated.Time.Sub(ready.Time)))
+						h.await(b, "generation ended", i)
+					}
+					report(b, took, "gate-ms")
+					row(b, []string{"level, processes", "gated after, ms"}, name(level, ", ", n), spread(took, "%.1f"))
+				}
+			})
 		}
 	}
-	return nil
 }

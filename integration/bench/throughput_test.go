@@ -5,39 +5,50 @@ import (
 	"time"
 )
 
-// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All three run
-// all the time; slices of load go to them in turns, in one order and the other.
+// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All run
+// all the time; slices of load go to them in turns, in one order and the other. The service runs alone twice: how far the second is from the
+// first is the noise that the other ratios are to be held against.
 func BenchmarkRequests(b *testing.B) {
-	const rounds, slice = 15, 500 * time.Millisecond
+	const rounds, slice = 15, 400 * time.Millisecond
+	variants := []struct {
+		name  string
+		flags []string
+	}{{"bare", nil}, {"again", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}}
 	for _, kind := range []string{"nginx", "redis", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
-			defer watchOthers(b)()
-			// The fourth is the service alone once more: how far its ratio is from 1, and how wide it is spread, is the noise of the run.
-			variants := [][]string{nil, {"--track=listeners"}, {"--track=connections"}, nil}
 			running := make([]service, len(variants))
-			for i, flags := range variants {
+			for i, v := range variants {
 				running[i] = services[kind](b)
-				run(b, running[i].command, flags...)
+				run(b, running[i].command, v.flags...)
 				running[i].awaitAnswer(b)
-				running[i].rate(b, slice) // it warms up
+				running[i].load(b, slice) // it warms up
 			}
+			b.ResetTimer()
 			for b.Loop() {
+				bare := make([]float64, 0, rounds)
 				ratios := make([][]float64, len(variants))
 				for round := range rounds {
 					rate := make([]float64, len(variants))
 					for k := range running {
-						i := inTurns(round, k, len(running))
-						rate[i] = running[i].rate(b, slice)
+						i := k
+						if round%2 == 1 {
+							i = len(running) - 1 - k
+						}
+						began := time.Now()
+						n := len(running[i].load(b, slice))
+						rate[i] = float64(n) / time.Since(began).Seconds()
 					}
-					ratios[0] = append(ratios[0], rate[0])
-					for i := 1; i < len(rate); i++ {
+					bare = append(bare, rate[0])
+					for i := range variants {
 						ratios[i] = append(ratios[i], rate[i]/rate[0])
 					}
 				}
-				report(b, "bare-requests/s", ratios[0])
-				report(b, "listeners-ratio", ratios[1])
-				report(b, "connections-ratio", ratios[2])
-				report(b, "bare-ratio", ratios[3])
+				report(b, bare, "bare-req/s")
+				for i, v := range variants[1:] {
+					report(b, ratios[i+1], v.name+"-ratio")
+				}
+				row(b, []string{"service", "bare, requests/s", "bare again", "listeners", "connections"}, kind,
+					spread(bare, "%.0f"), spread(ratios[1], "%.3f"), spread(ratios[2], "%.3f"), spread(ratios[3], "%.3f"))
 			}
 		})
 	}

@@ -132,6 +132,8 @@ func (b *bundle) configure() {
 		linux["sysctl"] = b.sysctl
 	}
 	if b.memory != 0 {
+		b.mounts = append(b.mounts, map[string]any{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": []string{"nosuid", "noexec", "nodev", "ro"}},
+			map[string]any{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []string{"nosuid", "noexec", "nodev", "relatime", "ro"}})
 		linux["resources"] = map[string]any{"memory": map[string]any{"limit": b.memory, "swap": b.memory}}
 	}
 	mount := func(kind, at string, options ...string) any {

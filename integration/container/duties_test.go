@@ -45,7 +45,7 @@ func TestOrphans(t *testing.T) {
 func asPID1(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "a PID namespace takes root")
+		t.Skip("unsupported here: a PID namespace takes root")
 	}
 	return exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", huptime}, args...)...)
 }

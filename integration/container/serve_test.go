@@ -17,6 +17,8 @@ type serves struct {
 	make func(t testing.TB, port int) *bundle
 	// kinds are what clients do: requests per connection.
 	kinds []int
+	// vain: epoll sets can't be changed from outside, because the profile denies unshare; a gated process may wake up in vain.
+	vain bool
 }
 
 var bothKinds = []int{1, 25}
@@ -54,14 +56,14 @@ func nginxService(t testing.TB, port int) *bundle {
 // TestRootWithDefaultCapabilities: huptime as PID 1, as Docker and containerd run it unless told otherwise.
 func TestRootWithDefaultCapabilities(t *testing.T) {
 	for _, s := range []serves{
-		{"go", goService, bothKinds},
+		{name: "go", make: goService, kinds: bothKinds},
 		// Clients that keep connections to nginx lose them when it is told to quit, with huptime or without.
-		{"nginx", nginxService, []int{1}},
+		{name: "nginx", make: nginxService, kinds: []int{1}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			eachRuntime(t, func(t *testing.T, r string) {
 				port := freePort(t)
-				s.restart(t, s.make(t, port), r, port)
+				s.restart(t, s.make(t, port).run(r), port)
 			})
 		})
 	}
@@ -70,25 +72,25 @@ func TestRootWithDefaultCapabilities(t *testing.T) {
 // TestRestrictedPod: a user without capabilities, no_new_privs, and nothing to write to.
 func TestRestrictedPod(t *testing.T) {
 	for _, s := range []serves{
-		{"go", goService, bothKinds},
-		{"python prefork", pythonService("prefork"), bothKinds},
-		{"python threads", pythonService("threadpool"), bothKinds},
+		{name: "go", make: goService, kinds: bothKinds},
+		{name: "python prefork", make: pythonService("prefork"), kinds: bothKinds},
+		{name: "python threads", make: pythonService("threadpool"), kinds: bothKinds},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			eachRuntime(t, func(t *testing.T, r string) {
 				port := freePort(t)
-				s.restart(t, s.make(t, port).restricted(), r, port)
+				s.restart(t, s.make(t, port).restricted().run(r), port)
 			})
 		})
 	}
 }
 
 // restart runs the service, and restarts it under load by `kill -HUP 1` from inside.
-func (s serves) restart(t *testing.T, b *bundle, r string, port int) {
-	c := b.run(r)
+func (s serves) restart(t *testing.T, c *container, port int) {
+	t.Helper()
 	c.await("generation ready", 1)
 	netns := 0
-	if b.own {
+	if c.b.own {
 		netns = c.pid()
 	}
 	l := startLoad(t, fmt.Sprintf("127.0.0.1:%d", port), netns, 2, s.kinds...)
@@ -99,7 +101,7 @@ func (s serves) restart(t *testing.T, b *bundle, r string, port int) {
 	}
 	l.check()
 	for _, bad := range []string{"restart failed", "old generation not gated wholly", "cannot gate what came up during the drain", "generation killed"} {
-		if n := c.logged(bad); n > 0 {
+		if n := c.logged(bad); n > 0 && !s.vain {
 			t.Errorf("%d times %q", n, bad)
 		}
 	}

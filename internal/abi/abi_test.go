@@ -154,3 +154,14 @@ func TestStrings(t *testing.T) {
 		t.Error("a name is missing")
 	}
 }
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	b := []byte{1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4}
+	if w := AMD64.Words(b); len(w) != 1 || w[0] != 2<<32+1 {
+		t.Errorf("%x", w)
+	}
+	if w := I386.Words(b); len(w) != 3 || w[0] != 1 || w[2] != 3 {
+		t.Errorf("%x", w)
+	}
+}

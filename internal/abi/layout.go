@@ -49,3 +49,18 @@ func (a ABI) Rights(addr uint64, fd int) []byte {
 	binary.NativeEndian.PutUint32(b[controlAt+headerSize:], uint32(fd))
 	return b
 }
+
+// Words reads an array of longs; what is left behind the last whole one is passed over.
+func (a ABI) Words(b []byte) []uint64 {
+	var words []uint64
+	if a.Wide() {
+		for ; len(b) >= 8; b = b[8:] {
+			words = append(words, binary.NativeEndian.Uint64(b))
+		}
+		return words
+	}
+	for ; len(b) >= 4; b = b[4:] {
+		words = append(words, uint64(binary.NativeEndian.Uint32(b)))
+	}
+	return words
+}

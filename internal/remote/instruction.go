@@ -13,6 +13,9 @@ import (
 // kernel was told otherwise (vdso32=0), else in the program's own code. Whatever is around it does not
 // matter: it is all that is run.
 func (f *Frozen) findInstruction(code abi.ABI) (uint64, error) {
+	if at, ok := f.searchVDSO(code); ok {
+		return at, nil
+	}
 	maps, err := os.ReadFile("/proc/" + strconv.Itoa(f.pid) + "/maps")
 	if err != nil {
 		return 0, err
@@ -35,6 +38,43 @@ func (f *Frozen) findInstruction(code abi.ABI) (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%w: process %d has no system call instruction of %s", ErrForeign, f.pid, code)
+}
+
+// searchVDSO looks where the auxiliary vector says that the vdso is (AT_SYSINFO_EHDR in getauxval(3)): a list of all mappings takes the
+// kernel ten times as long.
+func (f *Frozen) searchVDSO(code abi.ABI) (uint64, bool) {
+	const page = 4 << 10
+	at, ok := f.vdso(code)
+	if !ok {
+		return 0, false
+	}
+	image := make([]byte, page)
+	for i := range uint64(2) { // as long as it is at the least, and mapped as a whole
+		from := at + i*page
+		if f.Read(from, image) != nil || i == 0 && !bytes.HasPrefix(image, []byte("\x7fELF")) {
+			return 0, false // it was moved
+		}
+		if k := findInstruction(code, image); k >= 0 {
+			return from + uint64(k), true
+		}
+	}
+	return 0, false
+}
+
+// vdso reads /proc/PID/auxv (proc_pid_auxv(5)), which has two words of the program's own size for each entry.
+func (f *Frozen) vdso(code abi.ABI) (uint64, bool) {
+	const sysinfoEHDR = 33
+	auxv, err := os.ReadFile("/proc/" + strconv.Itoa(f.pid) + "/auxv")
+	if err != nil {
+		return 0, false
+	}
+	words := code.Words(auxv)
+	for i := 0; i+1 < len(words); i += 2 {
+		if words[i] == sysinfoEHDR {
+			return words[i+1], words[i+1] != 0
+		}
+	}
+	return 0, false
 }
 
 // searchMapping reads a mapping piece by piece. What can't be read ([vsyscall], device memory) has none.

@@ -118,6 +118,7 @@ have runc || want runc
 have crun || want crun
 have tini || want tini # what starts of containers are measured against
 have dumb-init || want dumb-init
+have systemd-analyze || want systemd # checks the units in deploy; it is not started
 [[ $(uname -m) != x86_64 ]] || have qemu-aarch64-static || want qemu-user-static # runs the unit tests of what is written for arm64
 [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] || want ca-certificates # for Go's downloads
 

@@ -27,6 +27,7 @@ func main() {
 	ignore := flag.Bool("ignore-term", false, "ignore SIGTERM")
 	lock := flag.String("lock", "", "file to lock: the service must not run twice; 4 is the exit status if it does")
 	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
+	undumpable := flag.String("undumpable", "", "before or after: make the process undumpable before it binds, or when it listens")
 	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
 	flag.Parse()
 	if *hup {
@@ -77,6 +78,9 @@ func main() {
 		fmt.Fprintf(w, "pid=%d version=%s\n", os.Getpid(), strconv.Itoa(resp.StatusCode))
 	})
 	failed := make(chan error)
+	if *undumpable == "before" {
+		hide()
+	}
 	var listeners []net.Listener
 	for i, addr := range strings.Split(*addrs, ",") {
 		if i > 0 {
@@ -93,6 +97,9 @@ func main() {
 		}
 		listeners = append(listeners, l)
 	}
+	if *undumpable == "after" {
+		hide()
+	}
 	for _, l := range listeners { // when all are there: who accepts must be able to answer
 		go func() {
 			if err := http.Serve(l, nil); !errors.Is(err, net.ErrClosed) {
@@ -103,6 +110,9 @@ func main() {
 	fmt.Fprintln(os.Stderr, <-failed)
 	os.Exit(1)
 }
+
+// hide makes the process one that others may not look into (PR_SET_DUMPABLE in prctl(2)).
+func hide() { syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0) }
 
 func listen(addr string) (net.Listener, error) {
 	network, rest, ok := strings.Cut(addr, "/")

@@ -1,0 +1,66 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// table is a table of BENCHMARKS.md. It is printed when all benchmarks have run, ready to be pasted.
+type table struct {
+	head []string
+	rows [][]string
+}
+
+// tables are those of this run, in the order of their first rows.
+var (
+	tables     = map[string]*table{}
+	tableNames []string
+)
+
+// row puts a row into the table of the benchmark, with the load average behind it: what a figure of a shared machine is worth
+// depends on that. A row with the same first cell is replaced.
+func row(b *testing.B, head []string, cells ...string) {
+	b.Helper()
+	name, _, _ := strings.Cut(b.Name(), "/")
+	t := tables[name]
+	if t == nil {
+		t = &table{head: append(head, "load average")}
+		tables[name] = t
+		tableNames = append(tableNames, name)
+	}
+	cells = append(cells, loadAverage())
+	if i := slices.IndexFunc(t.rows, func(r []string) bool { return r[0] == cells[0] }); i >= 0 {
+		t.rows[i] = cells
+		return
+	}
+	t.rows = append(t.rows, cells)
+}
+
+func printTables() {
+	for _, name := range tableNames {
+		t := tables[name]
+		fmt.Printf("\n%s\n\n| %s |\n|%s\n", name, strings.Join(t.head, " | "), strings.Repeat("---|", len(t.head)))
+		for _, r := range t.rows {
+			fmt.Printf("| %s |\n", strings.Join(r, " | "))
+		}
+	}
+}
+
+// loadAverage is that of the last minute, with this benchmark's own part in it.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return minute
+}
+
+// spread is the median with the quartiles behind it, as a cell.
+func spread(values []float64, format string) string {
+	q1, median, q3 := quartiles(values)
+	return fmt.Sprintf(format+" ("+format+" to "+format+")", median, q1, q3)
+}
