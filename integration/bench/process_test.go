@@ -166,6 +166,7 @@ type event struct {
 	Time       time.Time
 	Msg        string
 	Generation int
+	PID        int // of a leader that has started
 	// Connections is what a generation had open when it was gated.
 	Connections int
 }

@@ -21,7 +21,7 @@ func BenchmarkRequests(b *testing.B) {
 				running[i] = services[kind](b)
 				run(b, running[i].command, v.flags...)
 				running[i].awaitAnswer(b)
-				running[i].load(b, slice) // it warms up
+				running[i].rate(b, kind, slice) // it warms up
 			}
 			b.ResetTimer()
 			for b.Loop() {
@@ -34,9 +34,7 @@ func BenchmarkRequests(b *testing.B) {
 						if round%2 == 1 {
 							i = len(running) - 1 - k
 						}
-						began := time.Now()
-						n := len(running[i].load(b, slice))
-						rate[i] = float64(n) / time.Since(began).Seconds()
+						rate[i] = running[i].rate(b, kind, slice)
 					}
 					bare = append(bare, rate[0])
 					for i := range variants {

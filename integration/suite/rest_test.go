@@ -23,6 +23,32 @@ func TestAtRest(t *testing.T) {
 	})
 }
 
+// TestSize: huptime is copied into images of a few megabytes, and runs beside services that have no more.
+func TestSize(t *testing.T) {
+	st, err := os.Stat(huptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Size() >= 6<<20 {
+		t.Errorf("%s has %d bytes; want less than 6 MiB", huptime, st.Size())
+	}
+	eachLevel(t, func(t *testing.T, level string) {
+		s := golang(t)
+		h := s.run(t, level)
+		h.hup()
+		h.await("generation ended", 1)
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(h.cmd.Process.Pid) + "/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(status), "\nVmRSS:")
+		resident, _, _ := strings.Cut(rest, " kB")
+		if kB, err := strconv.Atoi(strings.TrimSpace(resident)); err != nil || kB >= 15<<10 {
+			t.Errorf("resident memory of %q kB, %v; want less than 15 MiB", resident, err)
+		}
+	})
+}
+
 // awaitRest waits for a stretch of time in which no thread of huptime comes to run.
 func awaitRest(t *testing.T, h *supervisor, stretch time.Duration) {
 	t.Helper()
