@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -75,24 +72,4 @@ func (s service) keptAlive(b *testing.B, n int) []net.Conn {
 		answer.Body.Close()
 	}
 	return conns
-}
-
-// cpuTime is what the threads of a process have run so far. Those that have ended do not count; the supervisor's live long.
-func cpuTime(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if len(files) == 0 {
-		b.Skip("unsupported here: the kernel has no /proc/PID/schedstat")
-	}
-	var sum time.Duration
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // the thread has ended
-		}
-		var ns int64
-		fmt.Sscan(strings.TrimSpace(string(text)), &ns)
-		sum += time.Duration(ns)
-	}
-	return sum
 }

@@ -20,38 +20,38 @@ func words(kind string) []string {
 	return []string{"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 "}
 }
 
-// rate returns the requests a second that the service answers, a connection for each. The clients are C programs of one thread each, one
+// rate returns how many requests the service answers, a connection for each, and how many a second. The clients are C programs of one thread each, one
 // for each CPU: a single one is busy all the time with nginx, and would limit it. A failed request ends the
 // benchmark: it would be no measure of anything.
-func (s service) rate(b *testing.B, kind string, d time.Duration) float64 {
+func (s service) rate(b *testing.B, kind string, d time.Duration) (requests int, perSecond float64) {
 	b.Helper()
 	_, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
 		b.Fatal(err)
 	}
 	programs := min(runtime.NumCPU(), clients)
-	rates := make([]float64, programs)
+	counts, rates := make([]int, programs), make([]float64, programs)
 	failures := make([]error, programs)
 	var group sync.WaitGroup
 	for i := range programs {
 		group.Go(func() {
 			args := append([]string{port, strconv.Itoa(clients / programs), fmt.Sprint(d.Milliseconds())}, words(kind)...)
 			out, err := exec.Command(client, args...).CombinedOutput()
-			var answered, seconds float64
-			if n, _ := fmt.Sscan(string(out), &answered, &seconds); n != 2 || err != nil {
+			var seconds float64
+			if n, _ := fmt.Sscan(string(out), &counts[i], &seconds); n != 2 || err != nil {
 				failures[i] = fmt.Errorf("%v: %s", err, out)
 				return
 			}
-			rates[i] = answered / seconds
+			rates[i] = float64(counts[i]) / seconds
 		})
 	}
 	group.Wait()
 	if err := errors.Join(failures...); err != nil {
 		b.Fatalf("%s: %v", kind, err)
 	}
-	sum := 0.0
-	for _, rate := range rates {
-		sum += rate
+	for i := range programs {
+		requests += counts[i]
+		perSecond += rates[i]
 	}
-	return sum
+	return requests, perSecond
 }

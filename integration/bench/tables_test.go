@@ -10,27 +10,25 @@ import (
 
 // table is a table of BENCHMARKS.md. It is printed when all benchmarks have run, ready to be pasted.
 type table struct {
-	head []string
-	rows [][]string
+	benchmark string
+	head      []string
+	rows      [][]string
 }
 
 // tables are those of this run, in the order of their first rows.
-var (
-	tables     = map[string]*table{}
-	tableNames []string
-)
+var tables []*table
 
-// row puts a row into the table of the benchmark, with the load average behind it: what a figure of a shared machine is worth
+// row puts a row into the table of the benchmark that has this head, with the load average behind it: what a figure of a shared machine is worth
 // depends on that. A row with the same first cell is replaced.
 func row(b *testing.B, head []string, cells ...string) {
 	b.Helper()
 	name, _, _ := strings.Cut(b.Name(), "/")
-	t := tables[name]
-	if t == nil {
-		t = &table{head: append(head, "load average")}
-		tables[name] = t
-		tableNames = append(tableNames, name)
+	i := slices.IndexFunc(tables, func(t *table) bool { return t.benchmark == name && slices.Equal(t.head, head) })
+	if i < 0 {
+		i = len(tables)
+		tables = append(tables, &table{benchmark: name, head: head})
 	}
+	t := tables[i]
 	cells = append(cells, loadAverage())
 	if i := slices.IndexFunc(t.rows, func(r []string) bool { return r[0] == cells[0] }); i >= 0 {
 		t.rows[i] = cells
@@ -40,9 +38,9 @@ func row(b *testing.B, head []string, cells ...string) {
 }
 
 func printTables() {
-	for _, name := range tableNames {
-		t := tables[name]
-		fmt.Printf("\n%s\n\n| %s |\n|%s\n", name, strings.Join(t.head, " | "), strings.Repeat("---|", len(t.head)))
+	for _, t := range tables {
+		head := append(slices.Clone(t.head), "load average")
+		fmt.Printf("\n%s\n\n| %s |\n|%s\n", t.benchmark, strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 		for _, r := range t.rows {
 			fmt.Printf("| %s |\n", strings.Join(r, " | "))
 		}
