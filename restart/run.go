@@ -160,6 +160,9 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
+	if number > 1 && s.cfg.Mode == Fork {
+		p.score, p.exposed = expose(launcher.PID)
+	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)
 	if s.cfg.PassFDs {
