@@ -50,6 +50,12 @@
 // preserved unix sockets are its successor's, and it can't remove them. That ends when the successor has failed and its last process is gone, or
 // when huptime itself is told to end.
 //
+// # Sockets from outside
+//
+// What huptime was handed (LISTEN_FDS) and what it opens itself (Config.Listen) it holds from before generation 1 to its own end
+// (sockets.Standing). They are joined to what each generation may claim, also the first, and also where nothing else is preserved: a
+// start after a sudden end, or in a gap.
+//
 // # The gap
 //
 // In exec mode the old generation is retired first, and stays the current one until it is over: then there is a gap, in which

@@ -23,9 +23,10 @@ type world struct {
 	in       *inbox
 	m        *machine
 	fakes    []*fake
-	ended    []reaped // what the next reap returns
-	launches []error  // errors of the next launches; nil is a good one
-	names    []int    // leaders that were promoted
+	ended    []reaped             // what the next reap returns
+	launches []error              // errors of the next launches; nil is a good one
+	from     []*sockets.Preserved // what each generation may claim
+	names    []int                // leaders that were promoted
 	log      strings.Builder
 	result   chan struct{}
 	status   int
@@ -136,7 +137,8 @@ func runWith(t *testing.T, change func(*Config), drive func(w *world)) {
 			Log: slog.New(slog.NewTextHandler(io.Writer(&w.log), &slog.HandlerOptions{Level: slog.LevelDebug}))}
 		change(&cfg)
 		w.m = newMachine(cfg, host{
-			launch: func(number int, _ *sockets.Preserved) (process, error) {
+			launch: func(number int, from *sockets.Preserved) (process, error) {
+				w.from = append(w.from, from)
 				if len(w.launches) > 0 {
 					err := w.launches[0]
 					w.launches = w.launches[1:]

@@ -16,6 +16,15 @@
 // Outside a restart the supervisor holds no duplicate: when the service closes
 // its socket, or ends, the port is closed, as without huptime.
 //
+// Standing sockets ([Standing]) are the exception: the supervisor holds them from before the first generation to its own end. Each
+// generation finds them among its preserved ones, claims them late as well as early, and what it closes of them stays open.
+//
+// # What follows a plant
+//
+// A planted socket is another open file than the caller's own. What else the process has of its own, duplicates and entries
+// in epoll sets, is moved to the planted one while the caller waits in its bind (kin). An address that overlaps a preserved one, and
+// so can't be bound, is remembered as the reason should the generation fail (Obstacle).
+//
 // # What each notified call is asked for
 //
 //	bind          a preserved socket is planted for a preserved address

@@ -114,7 +114,8 @@ func (e Endpoint) open(all []Endpoint, sharing bool) (int, error) {
 
 func (e Endpoint) openTCP(all []Endpoint, sharing bool) (fd int, err error) {
 	ip, port := e.addr.Addr(), int(e.addr.Port())
-	family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{}, Port: port})
+	family := unix.AF_INET
+	var to unix.Sockaddr
 	if ip.Is4() {
 		to = &unix.SockaddrInet4{Addr: ip.As4(), Port: port}
 	} else {

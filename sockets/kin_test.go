@@ -22,20 +22,20 @@ func TestKin(t *testing.T) {
 
 		const data = 0x1122334455667788
 		events := []uint32{unix.EPOLLIN | unix.EPOLLET, unix.EPOLLIN | unix.EPOLLEXCLUSIVE}
-		fd := next.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		second := next.must(t, 0, unix.SYS_DUP, fd)
+		fd := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		second := next.Must(t, 0, unix.SYS_DUP, fd)
 		var sets []int
 		for i, target := range []int{fd, second} {
-			set := next.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-			next.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, target, abi.Native.EpollEvent(events[i], data+uint64(i)))
+			set := next.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			next.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, target, abi.Native.EpollEvent(events[i], data+uint64(i)))
 			sets = append(sets, set)
 		}
 		raw := rawAddress(s.addr)
-		next.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+		next.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 
 		want := old.inode(t, s.fd)
 		for _, n := range []int{fd, second} {
-			info, err := proc.ReadFDInfo(next.pid, n)
+			info, err := proc.ReadFDInfo(next.PID, n)
 			if err != nil || next.inode(t, n) != want {
 				t.Fatalf("descriptor %d is another socket, %v", n, err)
 			}
@@ -44,7 +44,7 @@ func TestKin(t *testing.T) {
 			}
 		}
 		for i, set := range sets {
-			info, err := proc.ReadFDInfo(next.pid, set)
+			info, err := proc.ReadFDInfo(next.PID, set)
 			if err != nil || len(info.Targets) != 1 {
 				t.Fatalf("set %d: %+v, %v", i, info, err)
 			}
@@ -54,11 +54,11 @@ func TestKin(t *testing.T) {
 			}
 		}
 		// The program finds its entry where it left it, and a client wakes it.
-		next.must(t, 0, unix.SYS_LISTEN, second, 16)
-		next.must(t, 0, unix.SYS_EPOLL_CTL, sets[0], unix.EPOLL_CTL_MOD, fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
+		next.Must(t, 0, unix.SYS_LISTEN, second, 16)
+		next.Must(t, 0, unix.SYS_EPOLL_CTL, sets[0], unix.EPOLL_CTL_MOD, fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
 		dial(t, s.addr)
 		buf := make([]byte, 12)
-		r := next.call(t, 0, unix.SYS_EPOLL_PWAIT, sets[0], buf, 1, int(patience.Milliseconds()), 0, 8)
+		r := next.Call(t, 0, unix.SYS_EPOLL_PWAIT, sets[0], buf, 1, int(patience.Milliseconds()), 0, 8)
 		if r.Value != 1 || binary.NativeEndian.Uint64(r.Memory[1][4:]) != 7 {
 			t.Errorf("%+v", r)
 		}

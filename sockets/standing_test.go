@@ -26,8 +26,8 @@ func TestStanding(t *testing.T) {
 		if s.addr != addr || first.inode(t, s.fd) != st.sockets[0].Inode {
 			t.Fatalf("the first generation has %v at %v", first.inode(t, s.fd), s.addr)
 		}
-		fd := first.must(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
-		first.must(t, 0, unix.SYS_WRITE, fd, []byte("x"), 1)
+		fd := first.Must(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
+		first.Must(t, 0, unix.SYS_WRITE, fd, []byte("x"), 1)
 		buf := make([]byte, 1)
 		if err := early.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
@@ -35,7 +35,7 @@ func TestStanding(t *testing.T) {
 		if _, err := early.Read(buf); err != nil {
 			t.Error(err)
 		}
-		first.must(t, 0, unix.SYS_CLOSE, fd)
+		first.Must(t, 0, unix.SYS_CLOSE, fd)
 		from.ReleaseClaimed()
 		from.Close() // as package restart does when the generation is ready
 
@@ -53,13 +53,13 @@ func TestStanding(t *testing.T) {
 			t.Fatal(err)
 		}
 		// It closes it, and binds it anew.
-		second.must(t, 0, unix.SYS_CLOSE, at.fd)
+		second.Must(t, 0, unix.SYS_CLOSE, at.fd)
 		dial(t, addr)
 		again := second.listenOn(t, addr, 0)
 		if second.inode(t, again.fd) != st.sockets[0].Inode {
 			t.Error("a second bind did not get the socket")
 		}
-		second.must(t, 0, unix.SYS_ACCEPT4, again.fd, 0, 0, 0)
+		second.Must(t, 0, unix.SYS_ACCEPT4, again.fd, 0, 0, 0)
 	})
 }
 
@@ -68,12 +68,12 @@ func TestStandingMPTCP(t *testing.T) {
 	addr := netip.AddrPortFrom(loopback.Addr(), uint16(unusedPort(t)))
 	st := standing(t, "tcp://"+addr.String())
 	g := launch(t, 1, notify.LevelListeners, st.Join(nil, true), NewKnocks(), 0)
-	r := g.call(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+	r := g.Call(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
 	if r.Errno != 0 {
 		t.Skip("unsupported here: MPTCP:", r.Errno)
 	}
 	raw := rawAddress(addr)
-	g.must(t, 0, unix.SYS_BIND, r.Value, raw, len(raw))
+	g.Must(t, 0, unix.SYS_BIND, r.Value, raw, len(raw))
 	if g.inode(t, r.Value) != st.sockets[0].Inode {
 		t.Error("it was not planted")
 	}

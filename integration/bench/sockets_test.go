@@ -37,6 +37,8 @@ func BenchmarkManySockets(b *testing.B) {
 				report(b, alone, "start-ms")
 				report(b, restarts, "restart-ms")
 				report(b, ratios, "ratio")
+				row(b, []string{"level", "its own start, ms", "restart, ms", "restart : start"}, level,
+					spread(alone, "%.0f"), spread(restarts, "%.0f"), spread(ratios, "%.1f"))
 			}
 		})
 	}
