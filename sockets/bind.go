@@ -35,6 +35,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		// On every way out the socket that has the name by then is noted.
 		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
+	if !address.chosen() {
+		// Likewise: what has the address by then.
+		defer t.noteDatagram(r)
+	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address)) {
 		return notify.Continue()

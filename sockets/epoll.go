@@ -68,6 +68,9 @@ type edit struct {
 	sockets map[uint64]int
 	// dummies are to be registered beside the sockets at the numbers of these entries; none where nil.
 	dummies map[registration]*dummy
+	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
+	// when it can.
+	datagrams bool
 	// copyOf copies a descriptor of a process.
 	copyOf func(pid, fd int) (int, error)
 }
@@ -151,7 +154,7 @@ func (e edit) all(sets map[setAt]int) error {
 			continue
 		}
 		if socket, ok := sockets[r.inode]; ok {
-			failed = errors.Join(failed, r.silence(set, socket))
+			failed = errors.Join(failed, r.silence(set, socket, e.datagrams))
 		} else {
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
@@ -163,11 +166,14 @@ func (e edit) all(sets map[setAt]int) error {
 }
 
 // silence changes one entry. It makes the number of the entry in the caller's table.
-func (r registration) silence(set, socket int) error {
+func (r registration) silence(set, socket int, sends bool) error {
 	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
 	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+	if sends {
+		nothing.Events = r.events & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLET | unix.EPOLLONESHOT)
+	}
 	err := unix.EpollCtl(set, unix.EPOLL_CTL_MOD, r.target, &nothing)
 	if err == unix.EINVAL {
 		// An exclusive entry can't be changed (epoll_ctl(2)).

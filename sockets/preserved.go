@@ -3,8 +3,6 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -27,6 +25,8 @@ type Socket struct {
 	file    *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
+	// room is how much the queue of a datagram socket may hold, as the service has it, while it may hold more; else 0.
+	room int
 }
 
 // String is the address, for people.
@@ -155,7 +155,8 @@ func (p *Preserved) Adopt(other *Preserved) {
 
 // Deepen lets as many clients wait in the accept queues as the system allows
 // (net.core.somaxconn, which cuts the number, see listen(2)), because for a time nobody accepts. The
-// next generation's own listen sets the depth that the service wants.
+// next generation's own listen sets the depth that the service wants. Datagrams likewise: up to 16 MiB with CAP_NET_ADMIN, else
+// net.core.rmem_max; that depth is the service's again when it serves (ReleaseClaimed).
 func (p *Preserved) Deepen() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,8 +165,8 @@ func (p *Preserved) Deepen() error {
 		if s.fd < 0 {
 			continue
 		}
-		if err := unix.Listen(s.fd, math.MaxInt32); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, os.NewSyscallError("listen", err)))
+		if err := s.deepen(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, err))
 		}
 	}
 	return failed
@@ -191,6 +192,7 @@ func (p *Preserved) release(which func(*Socket) bool) {
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.fd >= 0 && which(s) {
+			s.undeepen()
 			s.close()
 		}
 	}

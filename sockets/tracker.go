@@ -44,6 +44,9 @@ type Tracker struct {
 
 	mu        sync.Mutex
 	listening map[uint64]int       // inode → how many came before it
+	noted     int                  // how many listening sockets there ever were
+	datagrams map[uint64]struct{}  // those among them that may be datagram sockets
+	sweepAt   int                  // so many of these are looked through for closed ones
 	bound     map[uint64]boundName // unix sockets, by inode: what they were bound to; owned
 	accepted  map[uint64]struct{}
 	accepting map[int]acceptCall // thread id → the accept that it last made
@@ -82,6 +85,8 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		kept:       make(map[uint64]*kept),
 		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
+		datagrams:  make(map[uint64]struct{}),
+		sweepAt:    minSweep,
 		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
@@ -134,6 +139,7 @@ func (t *Tracker) forget(inode uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.listening, inode)
+	delete(t.datagrams, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

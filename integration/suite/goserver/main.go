@@ -29,6 +29,8 @@ func main() {
 	closeAtUSR1 := flag.Bool("close-at-usr1", false, "close the listening sockets at SIGUSR1, and live on")
 	undumpable := flag.String("undumpable", "", "before or after: make the process undumpable before it binds, or when it listens")
 	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
+	datagrams := flag.String("datagrams", "", "answer datagrams in place of connections: networks and addresses, comma-separated, such as udp/127.0.0.1:53; udp:block/ for a thread that waits in recvfrom")
+	after := flag.Duration("after", 0, "with -datagrams: answer so long after the question")
 	flag.Parse()
 	if *hup {
 		c := make(chan os.Signal, 1)
@@ -53,6 +55,9 @@ func main() {
 	between := behave(*config, addrs)
 	if *lock != "" {
 		lockOrExit(*lock)
+	}
+	if *datagrams != "" {
+		serveDatagrams(*datagrams, *after)
 	}
 	text := "none"
 	if *version != "" {
