@@ -171,8 +171,10 @@ func (r registration) silence(set, socket int, sends bool) error {
 		return os.NewSyscallError("dup3", err)
 	}
 	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
-	if sends {
-		nothing.Events = r.events & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLET | unix.EPOLLONESHOT)
+	if sends && r.events&unix.EPOLLET == 0 {
+		// It asks for this because it is waiting to send. Edge-triggered entries ask for it always, and it would be
+		// told of every datagram that its successor has sent.
+		nothing.Events = r.events & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLONESHOT)
 	}
 	err := unix.EpollCtl(set, unix.EPOLL_CTL_MOD, r.target, &nothing)
 	if err == unix.EINVAL {

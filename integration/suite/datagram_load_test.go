@@ -8,8 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // questions sends datagrams at a steady rate and counts the answers to each.
@@ -56,7 +59,15 @@ func startQuestions(t *testing.T, network, addr string, rate int, ask func(n int
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 20)
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) { // as the servers do
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 32<<20)
+			}
+		})
 		a := &asker{conn: conn}
 		q.clients = append(q.clients, a)
 		q.done.Go(func() { q.receive(a) })

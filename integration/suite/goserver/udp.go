@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -13,31 +14,33 @@ import (
 // with "block:" before it one thread waits in recvfrom(2), else the runtime's poller does.
 func serveDatagrams(addrs string, after time.Duration) {
 	for _, addr := range strings.Split(addrs, ",") {
-		how, rest, ok := strings.Cut(addr, ":block/")
-		if !ok {
-			how, rest, _ = strings.Cut(addr, "/")
-		}
-		conn, err := net.ListenPacket(how, rest)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		raw := conn.(interface{ File() (*os.File, error) })
-		conn.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 20)
-		fmt.Fprintf(os.Stderr, "listening pid=%d addr=%s\n", os.Getpid(), conn.LocalAddr())
-		if !ok {
-			go echo(conn, after)
+		if _, rest, ok := strings.Cut(addr, "udp:block/"); ok {
+			go echoBlocking(rest)
 			continue
 		}
-		file, err := raw.File()
+		network, rest, _ := strings.Cut(addr, "/")
+		conn, err := net.ListenPacket(network, rest)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		conn.Close()
-		go echoBlocking(file)
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		raw.Control(func(fd uintptr) { deepen(int(fd)) })
+		fmt.Fprintf(os.Stderr, "listening pid=%d addr=%s\n", os.Getpid(), conn.LocalAddr())
+		go echo(conn, after)
 	}
 	select {}
+}
+
+// deepen makes room for many datagrams to wait: on a busy machine nobody may read for a second.
+func deepen(fd int) {
+	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 32<<20) != nil {
+		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 32<<20)
+	}
 }
 
 // echo answers one datagram after the other; with a delay, each on a goroutine of its own, as a server does that asks others first.
@@ -59,19 +62,25 @@ func echo(conn net.PacketConn, after time.Duration) {
 	}
 }
 
-func echoBlocking(file *os.File) {
-	fd := int(file.Fd()) // blocking from here on
-	syscall.SetNonblock(fd, false)
+// echoBlocking serves an IPv4 address with one thread that waits in recvfrom.
+func echoBlocking(addr string) {
+	check := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	to, err := netip.ParseAddrPort(addr)
+	check(err)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	check(err)
+	check(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
+	deepen(fd)
 	buf := make([]byte, 2048)
 	head := fmt.Sprintf("%d ", os.Getpid())
 	for {
 		n, from, err := syscall.Recvfrom(fd, buf, 0)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "recvfrom:", err)
-			os.Exit(1)
-		}
-		if err := syscall.Sendto(fd, append([]byte(head), buf[:n]...), 0, from); err != nil {
-			fmt.Fprintln(os.Stderr, "sendto:", err)
-		}
+		check(err)
+		check(syscall.Sendto(fd, append([]byte(head), buf[:n]...), 0, from))
 	}
 }
