@@ -18,6 +18,12 @@ const (
 	requestV2PortAt   = 8
 	requestV2CookieAt = 48
 
+	// TCP states of sockets that are no connections, include/net/tcp_states.h. A datagram socket without a peer is in TCP_CLOSE.
+	tcpSynReceived    = 3
+	tcpClose          = 7
+	tcpListen         = 10
+	tcpNewSynReceived = 12
+
 	// maxPortsOneByOne: more ports than these are asked for all at once.
 	maxPortsOneByOne = 8
 )

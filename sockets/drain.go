@@ -31,7 +31,8 @@ type drain struct {
 	// own are the connections, by inode, that this generation has.
 	own map[uint32]struct{}
 
-	calm calm
+	calm  calm
+	began time.Time
 }
 
 // Outstanding tells how many connections the gated generation has open on its
@@ -67,7 +68,11 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		if err := d.poll(); err != nil {
 			return err
 		}
-		if d.over() && d.quiet() {
+		left := d.emptySurplus(ctx)
+		if left {
+			wait = shortestPoll
+		}
+		if d.over() && !left && d.quiet() {
 			empty++
 			wait = shortestPoll
 		} else {
@@ -164,7 +169,7 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
 	g := t.gate
 	t.mu.Unlock()
-	d := &drain{t: t, g: g, newer: newer, ports: make(map[uint16]struct{}), talks: make(map[uint16]struct{}), names: make(map[string]struct{})}
+	d := &drain{t: t, g: g, newer: newer, began: time.Now(), ports: make(map[uint16]struct{}), talks: make(map[uint16]struct{}), names: make(map[string]struct{})}
 	if g != nil {
 		d.gatedAddresses()
 	}

@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -27,6 +28,13 @@ type Socket struct {
 	withheld bool
 	// room is how much the queue of a datagram socket may hold, as the service has it, while it may hold more; else 0.
 	room int
+
+	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
+	steered bool
+	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
+	surplus bool
+	empty   int                         // of a surplus socket: how often in a row nothing waited in it
+	early   map[netip.AddrPort]struct{} // likewise: clients that were connecting when the group was steered
 }
 
 // String is the address, for people.
@@ -54,6 +62,8 @@ func (s *Socket) close() {
 type Preserved struct {
 	mu      sync.Mutex
 	sockets []*Socket // in the order in which they were first listened on
+	// steerings are of groups that have surplus sockets; owned.
+	steerings []steering
 }
 
 // Sockets lists all, claimed or not.
@@ -66,7 +76,7 @@ func (p *Preserved) Sockets() []*Socket {
 // Claimed lists those that a bind of the new generation was answered with.
 func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
 
-// Unclaimed lists the others.
+// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed.
 func (p *Preserved) Unclaimed() []*Socket { return p.filtered(false) }
 
 func (p *Preserved) filtered(claimed bool) []*Socket {
@@ -74,7 +84,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if s.claimed == claimed {
+		if s.claimed == claimed && (claimed || !s.surplus) {
 			list = append(list, s)
 		}
 	}
@@ -185,6 +195,7 @@ func (p *Preserved) Close() {
 		}
 		return true
 	})
+	p.endSteering()
 }
 
 func (p *Preserved) release(which func(*Socket) bool) {

@@ -53,6 +53,7 @@ type Tracker struct {
 	starting  bool               // readiness is still watched
 	gate      *gate              // nil until the generation is gated
 	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
+	shrinking *Preserved         // of which some groups have surplus sockets; nil until Shrink
 	started   time.Time          // when the tracker was made
 	listened  time.Time          // when a socket was last listened on
 	unseen    bool               // one was listened on by a process that may not be looked into

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only) or nothing before each")
+	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only), reuseport/ (with SO_REUSEPORT) or nothing before each")
 	version := flag.String("version", "", "file that holds the version, read at start")
 	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, kill=N, never, delay=D, also=ADDR, between=D (sleep between two addresses), eat=N (MiB of memory)")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
@@ -127,6 +127,15 @@ func listen(addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	if network == "mptcp" {
 		lc.SetMultipathTCP(true)
+		network = "tcp"
+	}
+	if network == "reuseport" {
+		lc.Control = func(_, _ string, c syscall.RawConn) error {
+			var err error
+			const soReusePort = 15 // not in package syscall on every architecture
+			errControl := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1) })
+			return errors.Join(errControl, err)
+		}
 		network = "tcp"
 	}
 	return lc.Listen(context.Background(), network, rest)
