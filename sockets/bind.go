@@ -95,6 +95,9 @@ type binding struct {
 func (t *Tracker) planted(b *binding, s *Socket) {
 	t.log.Debug("preserved socket planted", slog.Int("generation", t.generation),
 		slog.String("address", s.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.r.FD()))
+	if s.steered {
+		t.noteSteered(s.Inode) // the group keeps its program
+	}
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})

@@ -41,6 +41,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		s, err := t.collectFrom(holders[inode], inode, own)
 		switch {
 		case err == nil:
+			s.steered = t.isSteered(inode)
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
 		case errors.Is(err, errUnlocated):
