@@ -95,17 +95,17 @@ func TestDecodeSocketcall(t *testing.T) {
 	h := &recorder{}
 	_, p := launchPuppet(t, h, nil)
 	const at, fixedNoReplace = 0x2000_0000, 0x100000 // MAP_FIXED_NOREPLACE
-	page := p.must(t, 0, unix.SYS_MMAP, at, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|fixedNoReplace, -1, 0)
+	page := p.Must(t, 0, unix.SYS_MMAP, at, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|fixedNoReplace, -1, 0)
 	if page != at {
 		t.Fatalf("the page is at %#x", page)
 	}
-	pair := p.call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
+	pair := p.Call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
 	var words []byte
 	for _, word := range []uint32{5, 0xdeadbeef, 16} {
 		words = binary.LittleEndian.AppendUint32(words, word)
 	}
-	p.must(t, 0, unix.SYS_WRITE, int(pair.Memory[3][4]), words, len(words))
-	p.must(t, 0, unix.SYS_READ, int(pair.Memory[3][0]), page, len(words))
+	p.Must(t, 0, unix.SYS_WRITE, int(pair.Memory[3][4]), words, len(words))
+	p.Must(t, 0, unix.SYS_READ, int(pair.Memory[3][0]), page, len(words))
 	unpacked := [6]uint64{5, 0xdeadbeef, 16}
 	for _, test := range []struct {
 		name   string
@@ -136,7 +136,7 @@ func TestDecodeSocketcall(t *testing.T) {
 				got.decode()
 				return Return(0)
 			})
-			p.must(t, 1, unix.SYS_LISTEN, -1, 0)
+			p.Must(t, 1, unix.SYS_LISTEN, -1, 0)
 			h.take(nil)
 			if test.call == CallListen {
 				got.Args[2] = 0 // listen has two arguments

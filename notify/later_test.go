@@ -19,16 +19,16 @@ func TestAnswerLater(t *testing.T) {
 		}
 		return Fail(unix.EPROTO)
 	})
-	waiting := p.begin(t, 1, unix.SYS_LISTEN, watched, 7)
+	waiting := p.Begin(t, 1, unix.SYS_LISTEN, watched, 7)
 	r := <-put
-	if got := p.call(t, 2, unix.SYS_CLOSE, watched); got.Errno != unix.EPROTO {
+	if got := p.Call(t, 2, unix.SYS_CLOSE, watched); got.Errno != unix.EPROTO {
 		t.Errorf("another thread's call: %+v", got)
 	}
-	if !r.Valid() || len(waiting.results) > 0 {
+	if !r.Valid() || waiting.Returned() {
 		t.Error("the call did not wait")
 	}
 	r.Answer(Fail(unix.EDOM))
-	if got := waiting.wait(t); got.Errno != unix.EDOM {
+	if got := waiting.Wait(t); got.Errno != unix.EDOM {
 		t.Errorf("the call that waited: %+v", got)
 	}
 	if r.Valid() {

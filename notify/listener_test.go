@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/puppets"
 )
 
 // watched is the least number of the descriptors that these tests look at: whatever the Go
@@ -46,11 +48,11 @@ func TestServeDecodes(t *testing.T) {
 	t.Parallel()
 	h := &recorder{}
 	s, p := launchPuppet(t, h, nil)
-	tid := p.must(t, 1, unix.SYS_GETTID)
+	tid := p.Must(t, 1, unix.SYS_GETTID)
 	address := make([]byte, 16)
 	address[0] = unix.AF_INET
-	fd := p.must(t, 1, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
-	p.must(t, 1, unix.SYS_DUP3, fd, watched, 0)
+	fd := p.Must(t, 1, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	p.Must(t, 1, unix.SYS_DUP3, fd, watched, 0)
 	action := make([]byte, 32)
 	action[0] = byte(sigIgnore)
 	for _, test := range []struct {
@@ -70,7 +72,7 @@ func TestServeDecodes(t *testing.T) {
 		{unix.SYS_CLOSE, []any{watched}, CallClose, unix.EBADF},
 	} {
 		h.take(nil)
-		if r := p.call(t, 1, test.number, test.args...); r.Errno != test.errno {
+		if r := p.Call(t, 1, test.number, test.args...); r.Errno != test.errno {
 			t.Errorf("%v: %v, want %v", test.call, r.Errno, test.errno)
 		}
 		seen := h.take(nil)
@@ -89,10 +91,10 @@ func TestServeDecodes(t *testing.T) {
 		}
 	}
 	// Not asked about: the filter answers, or lets it run.
-	p.must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, 0, 8)
-	p.must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), 0, make([]byte, 32), 8)
-	p.must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGWINCH), action, make([]byte, 32), 8)
-	p.must(t, 1, unix.SYS_GETPID)
+	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, 0, 8)
+	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), 0, make([]byte, 32), 8)
+	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGWINCH), action, make([]byte, 32), 8)
+	p.Must(t, 1, unix.SYS_GETPID)
 	if seen := h.take(nil); len(seen) != 0 {
 		t.Errorf("%v was notified", seen)
 	}
@@ -118,7 +120,7 @@ func TestServeReplies(t *testing.T) {
 		{Fail(unix.ENOSYS), -1, unix.ENOSYS, "fail with ENOSYS"},
 	} {
 		h.take(func(*Request) Reply { return test.reply })
-		if r := p.call(t, 0, unix.SYS_LISTEN, -1, 1); r.Value != test.value || r.Errno != test.errno {
+		if r := p.Call(t, 0, unix.SYS_LISTEN, -1, 1); r.Value != test.value || r.Errno != test.errno {
 			t.Errorf("%v: %d, %v", test.reply, r.Value, r.Errno)
 		}
 		if test.reply.String() != test.text {
@@ -141,7 +143,7 @@ func TestServeTraces(t *testing.T) {
 			lines <- line{r.Call, reply.String(), took}
 		}
 	})
-	p.must(t, 0, unix.SYS_LISTEN, -1, 1)
+	p.Must(t, 0, unix.SYS_LISTEN, -1, 1)
 	select {
 	case l := <-lines:
 		if l.call != CallListen || l.reply != "return 3" || l.took <= 0 || l.took > patience {
@@ -157,12 +159,12 @@ func TestServeManyThreads(t *testing.T) {
 	t.Parallel()
 	h := &recorder{answer: func(r *Request) Reply { return Return(int64(r.Args[1])) }}
 	_, p := launchPuppet(t, h, nil)
-	var calls []*pendingCall
+	var calls []*puppets.Pending
 	for i := range 256 {
-		calls = append(calls, p.begin(t, i%32, unix.SYS_LISTEN, -1, i))
+		calls = append(calls, p.Begin(t, i%32, unix.SYS_LISTEN, -1, i))
 	}
 	for i, call := range calls {
-		if r := call.wait(t); r.Value != i || r.Errno != 0 {
+		if r := call.Wait(t); r.Value != i || r.Errno != 0 {
 			t.Errorf("call %d returned %d, %v", i, r.Value, r.Errno)
 		}
 	}
@@ -175,7 +177,7 @@ func TestServeSurvivesKilledCaller(t *testing.T) {
 	_, p := launchPuppet(t, h, nil)
 	worker := p.worker(t)
 	var errs []error
-	pidfd, err := unix.PidfdOpen(worker.pid, 0)
+	pidfd, err := unix.PidfdOpen(worker.PID, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +186,14 @@ func TestServeSurvivesKilledCaller(t *testing.T) {
 		if !r.Valid() {
 			t.Error("invalid while its caller waits")
 		}
-		_ = unix.Kill(worker.pid, unix.SIGKILL)
+		_ = unix.Kill(worker.PID, unix.SIGKILL)
 		eventually(t, "the caller is gone", func() bool { return !r.Valid() })
 		buf := make([]byte, 8)
 		_, anew := r.PlantAnew(2)
 		errs = []error{r.ReadMemory(r.Args[1], buf), r.WriteMemory(r.Args[1], buf), r.Plant(2, watched, false), anew}
 		return Fail(unix.EIO)
 	})
-	worker.begin(t, 1, unix.SYS_BIND, watched, make([]byte, 16), 16)
+	worker.Begin(t, 1, unix.SYS_BIND, watched, make([]byte, 16), 16)
 	polled := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(polled, int(patience.Milliseconds()))
@@ -212,7 +214,7 @@ func TestServeSurvivesKilledCaller(t *testing.T) {
 	if len(errs) != 4 {
 		t.Errorf("%v", errs)
 	}
-	if r := p.call(t, 1, unix.SYS_LISTEN, -1, 1); r.Errno != unix.EBADF {
+	if r := p.Call(t, 1, unix.SYS_LISTEN, -1, 1); r.Errno != unix.EBADF {
 		t.Errorf("%v", r.Errno)
 	}
 }
@@ -223,16 +225,16 @@ func TestServeEndsWithLastProcess(t *testing.T) {
 	h := &recorder{}
 	s, p := launchPuppet(t, h, nil)
 	orphan := p.worker(t)
-	p.begin(t, 0, unix.SYS_EXIT_GROUP, 5)
+	p.Begin(t, 0, unix.SYS_EXIT_GROUP, 5)
 	s.exits(t, 5)
 	h.take(func(*Request) Reply { return Return(11) })
-	if r := orphan.call(t, 0, unix.SYS_LISTEN, -1, 1); r.Value != 11 {
+	if r := orphan.Call(t, 0, unix.SYS_LISTEN, -1, 1); r.Value != 11 {
 		t.Errorf("the orphan is not served: %d, %v", r.Value, r.Errno)
 	}
 	if len(s.served) != 0 {
 		t.Error("Serve ended before the orphan")
 	}
-	orphan.begin(t, 0, unix.SYS_EXIT_GROUP, 0)
+	orphan.Begin(t, 0, unix.SYS_EXIT_GROUP, 0)
 	s.hungUp(t)
 }
 
@@ -270,7 +272,7 @@ func TestPlant(t *testing.T) {
 	defer unix.Close(pipe[0])
 	defer unix.Close(pipe[1])
 	// In place of what is there, and where nothing is.
-	p.must(t, 0, unix.SYS_DUP3, 1, watched, 0)
+	p.Must(t, 0, unix.SYS_DUP3, 1, watched, 0)
 	for _, at := range []int{watched, watched + 1} {
 		for _, cloexec := range []bool{true, false} {
 			var errPlant error
@@ -278,17 +280,17 @@ func TestPlant(t *testing.T) {
 				errPlant = r.Plant(pipe[0], at, cloexec)
 				return Return(0)
 			})
-			r := p.call(t, 1, unix.SYS_LISTEN, watched, 1)
+			r := p.Call(t, 1, unix.SYS_LISTEN, watched, 1)
 			if h.take(nil); r.Errno != 0 || errPlant != nil {
 				t.Fatal(r.Errno, errPlant)
 			}
-			if flags := p.must(t, 2, unix.SYS_FCNTL, at, unix.F_GETFD, 0); flags&unix.FD_CLOEXEC != 0 != cloexec {
+			if flags := p.Must(t, 2, unix.SYS_FCNTL, at, unix.F_GETFD, 0); flags&unix.FD_CLOEXEC != 0 != cloexec {
 				t.Errorf("at %d: flags %d, want close-on-exec %v", at, flags, cloexec)
 			}
 			if _, err := unix.Write(pipe[1], []byte("hi")); err != nil {
 				t.Fatal(err)
 			}
-			if r := p.call(t, 2, unix.SYS_READ, at, make([]byte, 8), 8); string(r.Memory[1][:2]) != "hi" {
+			if r := p.Call(t, 2, unix.SYS_READ, at, make([]byte, 8), 8); string(r.Memory[1][:2]) != "hi" {
 				t.Errorf("read %q, %v", r.Memory[1], r.Errno)
 			}
 		}
@@ -304,13 +306,13 @@ func TestPlant(t *testing.T) {
 		errs = append(errs, r.Plant(-1, watched, false), r.Plant(pipe[0], 1<<30, false))
 		return Return(0)
 	})
-	p.must(t, 1, unix.SYS_LISTEN, watched, 1)
+	p.Must(t, 1, unix.SYS_LISTEN, watched, 1)
 	h.take(nil) // for the race detector, which does not see the puppet between
 	if errs[0] != nil || errs[1] != nil || anew[0] == anew[1] || slices.Min(anew[:]) < 3 {
 		t.Errorf("planted anew at %d, %v", anew, errs)
 	}
 	for _, at := range anew {
-		if flags := p.must(t, 0, unix.SYS_FCNTL, at, unix.F_GETFD, 0); flags != unix.FD_CLOEXEC {
+		if flags := p.Must(t, 0, unix.SYS_FCNTL, at, unix.F_GETFD, 0); flags != unix.FD_CLOEXEC {
 			t.Errorf("flags %d", flags)
 		}
 	}
@@ -342,9 +344,9 @@ func TestMemory(t *testing.T) {
 		return Return(0)
 	})
 	// Two pages of which the second is taken away: what straddles them is there in part only.
-	pages := p.must(t, 0, unix.SYS_MMAP, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON, -1, 0)
-	p.must(t, 0, unix.SYS_MUNMAP, pages+4096, 4096)
-	r := p.call(t, 0, unix.SYS_BIND, watched, []byte(sent), pages)
+	pages := p.Must(t, 0, unix.SYS_MMAP, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON, -1, 0)
+	p.Must(t, 0, unix.SYS_MUNMAP, pages+4096, 4096)
+	r := p.Call(t, 0, unix.SYS_BIND, watched, []byte(sent), pages)
 	h.take(nil)
 	if want := written + sent[len(written):]; string(read) != sent || string(r.Memory[1]) != want {
 		t.Errorf("read %q, and the caller has %q, %v", read, r.Memory[1], r.Errno)

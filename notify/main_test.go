@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/leak"
+	"huptime/internal/puppets"
 )
 
 // patience is how long a test waits for what must happen. What it waits for takes milliseconds.
@@ -27,12 +28,12 @@ func TestMain(m *testing.M) {
 	if IsLauncher(os.Args) {
 		os.Exit(RunLauncher(os.Args))
 	}
-	if len(os.Args) == 3 && os.Args[1] == puppetName {
+	if len(os.Args) == 3 && os.Args[1] == puppets.Name {
 		control, err := strconv.Atoi(os.Args[2])
 		if err != nil {
 			os.Exit(125)
 		}
-		os.Exit(runPuppet(control))
+		os.Exit(puppets.Run(control))
 	}
 	if len(os.Args) > 2 && os.Args[1] == supervisorName {
 		os.Exit(runSupervisor(os.Args[2:]))

@@ -74,7 +74,7 @@ func TestUnlinkIsAskedAbout(t *testing.T) {
 			}
 			return Return(0)
 		})
-		if got := p.call(t, 1, test.number, test.args...); got.Errno != 0 {
+		if got := p.Call(t, 1, test.number, test.args...); got.Errno != 0 {
 			t.Errorf("%s: %v, want success without doing it", test.name, got.Errno)
 		}
 		h.take(func(*Request) Reply { return Continue() })
@@ -86,7 +86,7 @@ func TestUnlinkIsAskedAbout(t *testing.T) {
 				t.Errorf("%s: path %q", test.name, path)
 			}
 		}
-		if got := p.call(t, 1, test.number, test.args...); got.Errno != unix.ENOENT {
+		if got := p.Call(t, 1, test.number, test.args...); got.Errno != unix.ENOENT {
 			t.Errorf("%s, let through: %v", test.name, got.Errno)
 		}
 	}
@@ -99,13 +99,13 @@ func TestReadPath(t *testing.T) {
 	_, p := launchPuppet(t, h, nil)
 	// Four pages, of which the last is taken away again.
 	const pages = 4
-	at := p.must(t, 0, unix.SYS_MMAP, 0, pages*smallestPage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON, -1, 0)
+	at := p.Must(t, 0, unix.SYS_MMAP, 0, pages*smallestPage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON, -1, 0)
 	end := at + (pages-1)*smallestPage
-	p.must(t, 0, unix.SYS_MUNMAP, end, smallestPage)
-	pair := p.call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
+	p.Must(t, 0, unix.SYS_MUNMAP, end, smallestPage)
+	pair := p.Call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
 	put := func(addr int, b []byte) {
-		p.must(t, 0, unix.SYS_WRITE, int(pair.Memory[3][4]), b, len(b))
-		p.must(t, 0, unix.SYS_READ, int(pair.Memory[3][0]), addr, len(b))
+		p.Must(t, 0, unix.SYS_WRITE, int(pair.Memory[3][4]), b, len(b))
+		p.Must(t, 0, unix.SYS_READ, int(pair.Memory[3][0]), addr, len(b))
 	}
 	path := func(n int) string { return strings.Repeat("/abcdefg", n/8+1)[:n] }
 	for _, test := range []struct {
@@ -138,7 +138,7 @@ func TestReadPath(t *testing.T) {
 			got, err = r.ReadPath(r.Args[1])
 			return Return(0)
 		})
-		p.must(t, 1, unix.SYS_UNLINKAT, -1, test.addr, 0)
+		p.Must(t, 1, unix.SYS_UNLINKAT, -1, test.addr, 0)
 		h.take(nil)
 		if !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", test.name, err, test.want)

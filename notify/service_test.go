@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/puppets"
 )
 
 var connections = sync.OnceValues(func() (Program, error) { return BuildFilter(LevelConnections, WithUnlink, WithRename) })
@@ -129,7 +131,7 @@ func (s *launched) exits(t *testing.T, code int) {
 
 // leader is a puppet that can have one worker.
 type leader struct {
-	*puppet
+	*puppets.Puppet
 	workerControl [2]int // the puppet's end, by its number there, and the test's
 }
 
@@ -146,22 +148,22 @@ func launchPuppet(t *testing.T, h Handler, trace Trace) (*launched, leader) {
 	}
 	// Cleanups run last first: the processes are gone before the connections.
 	t.Cleanup(func() { _ = unix.Close(ours[1]) })
-	p := newPuppet(t, 0, ours[0])
-	s := launchService(t, h, trace, theirs[:], self(t), puppetName, strconv.Itoa(theirs[0]))
+	p := puppets.New(t, 0, ours[0])
+	s := launchService(t, h, trace, theirs[:], self(t), puppets.Name, strconv.Itoa(theirs[0]))
 	for _, fd := range theirs {
 		_ = unix.Close(fd)
 	}
 	if s.err != nil {
 		t.Fatal(s.err)
 	}
-	p.pid = s.pid
+	p.PID = s.pid
 	return s, leader{p, [2]int{theirs[1], ours[1]}}
 }
 
 // worker starts another process of the generation. Call it once.
-func (l leader) worker(t *testing.T) *puppet {
+func (l leader) worker(t *testing.T) *puppets.Puppet {
 	t.Helper()
-	r := l.order(t, puppetOrder{Worker: []int{l.workerControl[0]}}).wait(t)
+	r := l.Order(t, puppets.Order{Worker: []int{l.workerControl[0]}}).Wait(t)
 	if r.Errno != 0 {
 		t.Fatal(r.Errno)
 	}
@@ -169,7 +171,7 @@ func (l leader) worker(t *testing.T) *puppet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPuppet(t, r.Value, control)
+	return puppets.New(t, r.Value, control)
 }
 
 func self(t *testing.T) string {

@@ -80,11 +80,11 @@ func TestServiceStartsUnblocked(t *testing.T) {
 func TestServiceIsInItsOwnGroup(t *testing.T) {
 	t.Parallel()
 	s, p := launchPuppet(t, letRun, nil)
-	if group := p.must(t, 0, unix.SYS_GETPGID, 0); group != s.pid {
+	if group := p.Must(t, 0, unix.SYS_GETPGID, 0); group != s.pid {
 		t.Errorf("process %d is in group %d", s.pid, group)
 	}
 	// With CAP_SYS_ADMIN, which a container's root may lack, the kernel does not ask for it.
-	if r := p.call(t, 0, unix.SYS_PRCTL, unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); r.Errno != 0 || (r.Value == 0) != mayAdminister(t) {
+	if r := p.Call(t, 0, unix.SYS_PRCTL, unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); r.Errno != 0 || (r.Value == 0) != mayAdminister(t) {
 		t.Errorf("no_new_privs is %d, %v; CAP_SYS_ADMIN: %v", r.Value, r.Errno, mayAdminister(t))
 	}
 }

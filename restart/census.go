@@ -55,6 +55,9 @@ func everyProcess() []proc.Stat {
 func (c *census) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.leaders) == 0 {
+		return // there is nobody to be attributed to, and reading all of /proc takes milliseconds
+	}
 	c.count()
 }
 

@@ -47,7 +47,8 @@ type generation struct {
 	state    state
 	process  process
 	began    time.Time
-	promoted time.Time // when it became the current one
+	promoted time.Time   // when it became the current one
+	limit    *time.Timer // ends its start; stopped when it is ready, or over
 	// from holds the sockets that it may claim: its predecessor's. It owns them.
 	from *sockets.Preserved
 	// successor is who replaced it, once somebody did.

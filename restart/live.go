@@ -27,6 +27,8 @@ type live struct {
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	trace    notify.Trace
 	log      *slog.Logger
+	exposed  bool // it is the first to go if memory runs out, until it is promoted
+	score    int  // what it goes back to then
 
 	shaken   chan struct{} // closed when the handshake is over and running was told
 	ended    chan struct{}
@@ -82,6 +84,13 @@ func (p *live) serve(l *notify.Listener) {
 
 // Promoted implements process.
 func (p *live) Promoted() {
+	if p.exposed {
+		go func() { // a few looks through /proc
+			if left := cover(func() []int { return p.census.members(p.number) }, p.score); left > 0 {
+				p.log.Warn("processes may not be looked into: they stay the first to go if memory runs out", "generation", p.number, "processes", left)
+			}
+		}()
+	}
 	if p.ready >= 0 {
 		unix.Write(p.ready, []byte{1})
 	}

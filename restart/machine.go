@@ -143,8 +143,8 @@ func (m *machine) launch(from *sockets.Preserved) {
 		<-told // or the end of a failed launch would be heard of before its reason
 		m.post(func() { m.gone(g) })
 	}()
-	timer := m.after(m.cfg.ReadyTimeout, func() { m.readyTimeout(g) })
-	context.AfterFunc(ctx, func() { timer.Stop() })
+	g.limit = m.after(m.cfg.ReadyTimeout, func() { m.readyTimeout(g) })
+	context.AfterFunc(ctx, func() { g.limit.Stop() })
 }
 
 // running notes that the launcher has become the service.
@@ -195,6 +195,7 @@ func (m *machine) promote(g *generation) {
 	old := m.current
 	g.state = serving
 	g.promoted = time.Now()
+	g.limit.Stop() // or it would wake a supervisor that is at rest
 	m.current, m.next, m.gap = g, nil, nil
 	m.host.promoted(g.process.Leader())
 	g.process.Promoted()

@@ -48,6 +48,27 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestNothingIsLeftToWakeUpFor: a timer that has nothing to do any more would wake the supervisor all the same.
+func TestNothingIsLeftToWakeUpFor(t *testing.T) {
+	run(t, func(w *world) {
+		w.ready(1)
+		for n := range 2 {
+			if n > 0 {
+				w.hup()
+				w.ready(2)
+				w.gated(1, nil)
+				w.drained(1)
+				w.die(1, killedBy(syscall.SIGTERM))
+			}
+			w.m.call(func() {
+				if w.m.current.limit.Stop() {
+					t.Errorf("generation %d is ready, and its limit is still to come", w.m.current.number)
+				}
+			})
+		}
+	})
+}
+
 // TestFirstGeneration walks the column "first starting".
 func TestFirstGeneration(t *testing.T) {
 	launch := func(op string, errno unix.Errno) error {

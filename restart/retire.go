@@ -114,6 +114,9 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
 	if by != nil && by.from != nil {
+		if err != nil && old.state != over {
+			go by.from.Rouse()(old.ctx) // ends a little after the old generation
+		}
 		by.from.ReleaseClaimed()
 	}
 	if old.state == gating {

@@ -48,9 +48,12 @@ func Run(cfg Config) (int, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return ExitFailure, fmt.Errorf("cannot become the subreaper: %w", err)
 	}
-	in := openInbox()
-	defer in.close()
+	// Some sixty signals cost two switches between threads each, while this thread has other things to do.
+	opened := make(chan *inbox, 1)
+	go func() { opened <- openInbox() }()
 	plain, full, err := prepareFilters(&cfg, unsupported)
+	in := <-opened
+	defer in.close()
 	if err != nil {
 		return ExitFailure, err
 	}
@@ -155,6 +158,9 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
+	}
+	if number > 1 && s.cfg.Mode == Fork {
+		p.score, p.exposed = expose(launcher.PID)
 	}
 	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)

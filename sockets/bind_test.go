@@ -58,29 +58,29 @@ func TestBindOthers(t *testing.T) {
 			{"a bad address", unix.AF_INET, unix.SOCK_STREAM, 0, 8, 16, unix.EFAULT},
 			{"a unix socket", unix.AF_UNIX, unix.SOCK_STREAM, 0, append(sockaddr(unix.AF_UNIX, 0), []byte(s.addr.String())...), 8, 0},
 		} {
-			fd := next.must(t, 0, unix.SYS_SOCKET, test.family, test.kind, test.protocol)
+			fd := next.Must(t, 0, unix.SYS_SOCKET, test.family, test.kind, test.protocol)
 			inode := next.inode(t, fd)
-			if r := next.call(t, 0, unix.SYS_BIND, fd, test.raw, test.length); r.Errno != test.errno {
+			if r := next.Call(t, 0, unix.SYS_BIND, fd, test.raw, test.length); r.Errno != test.errno {
 				t.Errorf("%s: %v, want %v", test.name, r.Errno, test.errno)
 			}
 			if next.inode(t, fd) != inode {
 				t.Errorf("%s: another socket is in its place", test.name)
 			}
-			next.must(t, 0, unix.SYS_CLOSE, fd)
+			next.Must(t, 0, unix.SYS_CLOSE, fd)
 		}
-		if r := next.call(t, 0, unix.SYS_BIND, 1<<20, same, 16); r.Errno != unix.EBADF {
+		if r := next.Call(t, 0, unix.SYS_BIND, 1<<20, same, 16); r.Errno != unix.EBADF {
 			t.Errorf("no descriptor: %v", r.Errno)
 		}
 		pipe, _ := next.pair(t)
-		if r := next.call(t, 0, unix.SYS_BIND, pipe, same, 16); r.Errno != unix.EINVAL {
+		if r := next.Call(t, 0, unix.SYS_BIND, pipe, same, 16); r.Errno != unix.EINVAL {
 			t.Errorf("a pair: %v", r.Errno)
 		}
 		if len(p.Claimed()) != 0 {
 			t.Errorf("claimed: %v", p.Claimed())
 		}
 		// And the address is there still, at its full length too.
-		fd := next.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-		next.must(t, 0, unix.SYS_BIND, fd, long, 128)
+		fd := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+		next.Must(t, 0, unix.SYS_BIND, fd, long, 128)
 		if next.inode(t, fd) != old.inode(t, s.fd) {
 			t.Error("the preserved socket was not planted")
 		}
@@ -97,18 +97,18 @@ func TestBindKeepsDescriptor(t *testing.T) {
 			}
 		})
 		for i, flags := range []int{unix.SOCK_NONBLOCK, 0, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC, unix.SOCK_CLOEXEC} {
-			before := openSockets(t, next.pid)
+			before := openSockets(t, next.PID)
 			s := next.bindTo(t, addrs[i].addr, flags)
 			if next.inode(t, s.fd) != old.inode(t, addrs[i].fd) {
 				t.Errorf("socket %d was not planted", i)
 			}
-			if after := openSockets(t, next.pid); after != before+1 {
+			if after := openSockets(t, next.PID); after != before+1 {
 				t.Errorf("%d sockets, and then %d", before, after)
 			}
-			if on := next.must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (flags&unix.SOCK_CLOEXEC != 0) {
+			if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (flags&unix.SOCK_CLOEXEC != 0) {
 				t.Errorf("socket %d: descriptor flags %d", i, on)
 			}
-			if on := next.must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (flags&unix.SOCK_NONBLOCK != 0) {
+			if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (flags&unix.SOCK_NONBLOCK != 0) {
 				t.Errorf("socket %d: status flags %#x", i, on)
 			}
 		}
@@ -122,18 +122,18 @@ func TestBindAgain(t *testing.T) {
 		old, next, _ := twoGenerations(t, level, func(g *generation) { s = g.listenOn(t, loopback, 0) })
 		want, raw := old.inode(t, s.fd), rawAddress(s.addr)
 		for range 3 {
-			fd := next.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-			next.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+			fd := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+			next.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 			if next.inode(t, fd) != want {
 				t.Error("not planted")
 			}
 			// Held: a second one is an address in use, as without huptime.
-			second := next.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-			if r := next.call(t, 0, unix.SYS_BIND, second, raw, len(raw)); r.Errno != unix.EADDRINUSE {
+			second := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+			if r := next.Call(t, 0, unix.SYS_BIND, second, raw, len(raw)); r.Errno != unix.EADDRINUSE {
 				t.Errorf("bound twice: %v", r.Errno)
 			}
-			next.must(t, 0, unix.SYS_CLOSE, second)
-			next.must(t, 0, unix.SYS_CLOSE, fd)
+			next.Must(t, 0, unix.SYS_CLOSE, second)
+			next.Must(t, 0, unix.SYS_CLOSE, fd)
 		}
 	})
 }
@@ -170,9 +170,9 @@ func TestBindIPv6(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bind := func(g *generation, s socket, port uint16) (int, unix.Errno) {
-				fd := g.must(t, 0, unix.SYS_SOCKET, unix.AF_INET6, unix.SOCK_STREAM, 0)
-				g.must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, []byte{s.only, 0, 0, 0}, 4)
-				return fd, g.call(t, 0, unix.SYS_BIND, fd, sockaddr6(s.address, port, 0), sizeofSockaddrIn6).Errno
+				fd := g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET6, unix.SOCK_STREAM, 0)
+				g.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, []byte{s.only, 0, 0, 0}, 4)
+				return fd, g.Call(t, 0, unix.SYS_BIND, fd, sockaddr6(s.address, port, 0), sizeofSockaddrIn6).Errno
 			}
 			var theirs int
 			old, next, p := twoGenerations(t, notify.LevelConnections, func(g *generation) {
@@ -180,7 +180,7 @@ func TestBindIPv6(t *testing.T) {
 				if errno != 0 {
 					t.Fatal(errno)
 				}
-				g.must(t, 0, unix.SYS_LISTEN, fd, 1)
+				g.Must(t, 0, unix.SYS_LISTEN, fd, 1)
 				theirs = fd
 			})
 			if len(p.Sockets()) != 1 {
@@ -201,29 +201,29 @@ func TestBindReusePort(t *testing.T) {
 		var raw []byte
 		const sockets = 4
 		reusing := func(g *generation) int {
-			fd := g.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-			g.must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, []byte{1, 0, 0, 0}, 4)
+			fd := g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+			g.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, []byte{1, 0, 0, 0}, 4)
 			return fd
 		}
 		_, next, p := twoGenerations(t, level, func(g *generation) {
 			first := g.bindTo(t, loopback, 0)
-			g.must(t, 0, unix.SYS_SETSOCKOPT, first.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, []byte{1, 0, 0, 0}, 4)
+			g.Must(t, 0, unix.SYS_SETSOCKOPT, first.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, []byte{1, 0, 0, 0}, 4)
 			raw = rawAddress(first.addr)
 			fds := []int{first.fd}
 			for range sockets - 1 {
 				fd := reusing(g)
-				g.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+				g.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 				fds = append(fds, fd)
 			}
 			for i := range fds { // in an order of its own
 				fd := fds[(i+2)%sockets]
-				g.must(t, 0, unix.SYS_LISTEN, fd, 1)
+				g.Must(t, 0, unix.SYS_LISTEN, fd, 1)
 				inodes = append(inodes, g.inode(t, fd))
 			}
 		})
 		for i := range sockets {
 			fd := reusing(next)
-			next.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+			next.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 			if got := next.inode(t, fd); got != inodes[i] {
 				t.Errorf("bind %d got socket %d of %v", i, got, inodes)
 			}
@@ -231,7 +231,7 @@ func TestBindReusePort(t *testing.T) {
 		// One worker more than before: a socket of its own, as without huptime.
 		fd := reusing(next)
 		own := next.inode(t, fd)
-		next.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+		next.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 		if next.inode(t, fd) != own || len(p.Claimed()) != sockets {
 			t.Errorf("one too many was planted; claimed: %v", p.Claimed())
 		}
@@ -243,8 +243,8 @@ func TestBindWithoutFamily(t *testing.T) {
 	t.Parallel()
 	var s service
 	old, next, _ := twoGenerations(t, notify.LevelConnections, func(g *generation) { s = g.listenOn(t, wildcard, 0) })
-	fd := next.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-	next.must(t, 0, unix.SYS_BIND, fd, append(sockaddr(unix.AF_UNSPEC), rawAddress(s.addr)[2:]...), 16)
+	fd := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+	next.Must(t, 0, unix.SYS_BIND, fd, append(sockaddr(unix.AF_UNSPEC), rawAddress(s.addr)[2:]...), 16)
 	if next.inode(t, fd) != old.inode(t, s.fd) {
 		t.Error("not planted")
 	}
@@ -256,13 +256,13 @@ func TestCollectOtherNamespace(t *testing.T) {
 	g := launch(t, 1, notify.LevelConnections, nil, NewKnocks(), 0)
 	kept := g.listenOn(t, loopback, 0)
 	const elsewhere = 7 // the thread that goes there
-	if r := g.call(t, elsewhere, unix.SYS_UNSHARE, unix.CLONE_NEWNET); r.Errno != 0 {
+	if r := g.Call(t, elsewhere, unix.SYS_UNSHARE, unix.CLONE_NEWNET); r.Errno != 0 {
 		t.Skipf("unsupported here: making a network namespace: %v", r.Errno)
 	}
 	raw := rawAddress(netip.AddrPortFrom(wildcard.Addr(), kept.addr.Port()))
-	fd := g.must(t, elsewhere, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-	g.must(t, elsewhere, unix.SYS_BIND, fd, raw, len(raw))
-	g.must(t, elsewhere, unix.SYS_LISTEN, fd, 1)
+	fd := g.Must(t, elsewhere, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+	g.Must(t, elsewhere, unix.SYS_BIND, fd, raw, len(raw))
+	g.Must(t, elsewhere, unix.SYS_LISTEN, fd, 1)
 	p := collect(t, g)
 	if got := p.Sockets(); len(got) != 1 || got[0].Inode != g.inode(t, kept.fd) {
 		t.Errorf("collected: %v", got)
@@ -274,12 +274,12 @@ func TestCollectForgets(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		g := launch(t, 1, level, nil, NewKnocks(), 0)
 		closed, kept := g.listenOn(t, loopback, 0), g.listenOn(t, loopback, 0)
-		g.must(t, 0, unix.SYS_CLOSE, closed.fd)
-		datagram := g.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
-		if r := g.call(t, 0, unix.SYS_LISTEN, datagram, 1); r.Errno != unix.EOPNOTSUPP {
+		g.Must(t, 0, unix.SYS_CLOSE, closed.fd)
+		datagram := g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if r := g.Call(t, 0, unix.SYS_LISTEN, datagram, 1); r.Errno != unix.EOPNOTSUPP {
 			t.Errorf("%v", r.Errno)
 		}
-		if r := g.call(t, 0, unix.SYS_LISTEN, 1<<20, 1); r.Errno != unix.EBADF {
+		if r := g.Call(t, 0, unix.SYS_LISTEN, 1<<20, 1); r.Errno != unix.EBADF {
 			t.Errorf("%v", r.Errno)
 		}
 		for range 2 {

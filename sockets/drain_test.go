@@ -19,10 +19,10 @@ func TestDrainWithoutClose(t *testing.T) {
 		stopped := make(chan struct{})
 		drained := make(chan error, 1)
 		go func() { // ends with AwaitDrained, which the test waits for
-			drained <- r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.pid) },
+			drained <- r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.PID) },
 				func() { close(stopped) })
 		}()
-		r.old.must(t, 0, unix.SYS_DUP3, r.fd, conn, 0)
+		r.old.Must(t, 0, unix.SYS_DUP3, r.fd, conn, 0)
 		select {
 		case err := <-drained:
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/leak"
 	"huptime/internal/proc"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -26,10 +27,10 @@ func TestSilence(t *testing.T) {
 		t.Fatalf("collected: %v", p.sockets)
 	}
 	pipe, other := g.pair(t)
-	sets := []int{g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0), g.must(t, 0, unix.SYS_EPOLL_CREATE1, unix.EPOLL_CLOEXEC)}
+	sets := []int{g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0), g.Must(t, 0, unix.SYS_EPOLL_CREATE1, unix.EPOLL_CLOEXEC)}
 	// Numbers of the service's that mean something else in the supervisor: low ones, those of its own copies, and one far above.
 	used := make(map[int]bool)
-	list, err := proc.Descriptors(g.pid)
+	list, err := proc.Descriptors(g.PID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func TestSilence(t *testing.T) {
 	}
 	count := 0
 	add := func(set, fd int, events uint32) {
-		g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(events, uint64(fd)))
+		g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(events, uint64(fd)))
 	}
 	for i, number := range numbers {
 		if used[number] {
@@ -50,13 +51,13 @@ func TestSilence(t *testing.T) {
 		}
 		used[number] = true
 		from := []int{a.fd, b.fd}[i%2]
-		g.must(t, 0, unix.SYS_DUP3, from, number, 0)
+		g.Must(t, 0, unix.SYS_DUP3, from, number, 0)
 		for _, set := range sets {
 			add(set, number, unix.EPOLLIN|uint32(i%3/2)*unix.EPOLLEXCLUSIVE)
 			count++
 		}
 		if i%3 == 0 {
-			g.must(t, 0, unix.SYS_CLOSE, number) // the entry stays, because the socket is open at another number
+			g.Must(t, 0, unix.SYS_CLOSE, number) // the entry stays, because the socket is open at another number
 		}
 	}
 	for _, set := range sets {
@@ -65,13 +66,13 @@ func TestSilence(t *testing.T) {
 		add(set, pipe, unix.EPOLLIN)
 		count += 2
 	}
-	entries := registrations([]int{g.pid, 1 << 22}, inodes)
+	entries := registrations([]int{g.PID, 1 << 22}, inodes)
 	if len(entries) != count {
 		t.Fatalf("%d entries are found, want %d: %+v", len(entries), count, entries)
 	}
 	before := leak.Open()
 	// One of a set that is closed, and one of a process that is gone: nothing left to do there.
-	entries = append(entries, registration{pid: g.pid, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
+	entries = append(entries, registration{pid: g.PID, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
 		registration{pid: 1 << 22, set: 3, target: 3, inode: p.sockets[0].Inode})
 	for range 2 { // also those that are silent already
 		if err := (edit{entries: entries, sockets: sources, copyOf: duplicate}).silence(); err != nil {
@@ -81,7 +82,7 @@ func TestSilence(t *testing.T) {
 	if after := leak.Open(); !maps.Equal(before, after) {
 		t.Errorf("descriptors before %v, after %v", before, after)
 	}
-	left := registrations([]int{g.pid}, inodes)
+	left := registrations([]int{g.PID}, inodes)
 	if len(left) != count {
 		t.Errorf("%d entries are left, want %d: the program may yet ask for them", len(left), count)
 	}
@@ -90,8 +91,8 @@ func TestSilence(t *testing.T) {
 			t.Errorf("not silent: %+v", r)
 		}
 	}
-	ready := func(set int) puppetResult {
-		return g.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 16*32), 32, 0, 0, 8)
+	ready := func(set int) puppets.Result {
+		return g.Call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 16*32), 32, 0, 0, 8)
 	}
 	dial(t, a.addr)
 	dial(t, b.addr)
@@ -100,7 +101,7 @@ func TestSilence(t *testing.T) {
 			t.Errorf("%d entries of set %d are ready, %v", r.Value, set, r.Errno)
 		}
 	}
-	g.must(t, 0, unix.SYS_WRITE, other, []byte{1}, 1)
+	g.Must(t, 0, unix.SYS_WRITE, other, []byte{1}, 1)
 	for _, set := range sets {
 		if r := ready(set); r.Value != 1 {
 			t.Errorf("%d entries of set %d are ready, %v; want that of the pair", r.Value, set, r.Errno)
@@ -108,7 +109,7 @@ func TestSilence(t *testing.T) {
 	}
 	// The sockets themselves are as they were.
 	for _, s := range []service{a, b} {
-		g.must(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
+		g.Must(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
 	}
 }
 
@@ -116,19 +117,19 @@ func TestRegistrationsSaysWhat(t *testing.T) {
 	t.Parallel()
 	g := launch(t, 1, notify.LevelConnections, nil, NewKnocks(), 0)
 	s := g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
-	set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+	set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 	const events, data = unix.EPOLLIN | unix.EPOLLET, 0xfedcba9876543210
-	g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, data))
+	g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, data))
 	inode := g.inode(t, s.fd)
-	found := registrations([]int{g.pid}, map[uint64]struct{}{inode: {}})
-	want := registration{pid: g.pid, set: set, target: s.fd, inode: inode, events: events, data: data}
+	found := registrations([]int{g.PID}, map[uint64]struct{}{inode: {}})
+	want := registration{pid: g.PID, set: set, target: s.fd, inode: inode, events: events, data: data}
 	if len(found) == 1 {
 		found[0].events &= events // the kernel adds EPOLLERR and EPOLLHUP
 	}
 	if len(found) != 1 || found[0] != want {
 		t.Errorf("%+v, want %+v", found, want)
 	}
-	if found := registrations([]int{g.pid}, map[uint64]struct{}{inode + 1: {}}); len(found) != 0 {
+	if found := registrations([]int{g.PID}, map[uint64]struct{}{inode + 1: {}}); len(found) != 0 {
 		t.Errorf("%+v", found)
 	}
 }

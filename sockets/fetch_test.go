@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/puppets"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -18,7 +19,7 @@ func bystander(t *testing.T) int {
 	t.Helper()
 	var pid int
 	onMain(func() {
-		process, err := os.StartProcess("/proc/self/exe", []string{os.Args[0], puppetName, "0"},
+		process, err := os.StartProcess("/proc/self/exe", []string{os.Args[0], puppets.Name, "0"},
 			&os.ProcAttr{Files: []*os.File{pipeEnd(t), nil, os.Stderr}})
 		if err != nil {
 			t.Error(err)
@@ -53,13 +54,13 @@ func TestFetch(t *testing.T) {
 		g := launch(t, 1, level, nil, knocks, 1)
 		s := g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
 		high := 900
-		g.must(t, 0, unix.SYS_DUP3, s.fd, high, unix.O_CLOEXEC)
+		g.Must(t, 0, unix.SYS_DUP3, s.fd, high, unix.O_CLOEXEC)
 		w := g.worker(t, s.fd)
-		tid := g.must(t, 1, unix.SYS_GETTID)
-		waiting := g.begin(t, 1, unix.SYS_PPOLL, pollFD(s.fd), 1, 0, 0, 8)
+		tid := g.Must(t, 1, unix.SYS_GETTID)
+		waiting := g.Begin(t, 1, unix.SYS_PPOLL, pollFD(s.fd), 1, 0, 0, 8)
 		waitsIn(t, g.puppet, tid, unix.SYS_PPOLL)
-		sockets := openSockets(t, g.pid)
-		for _, from := range []struct{ pid, fd int }{{g.pid, s.fd}, {g.pid, high}, {w.pid, s.fd}} {
+		sockets := openSockets(t, g.PID)
+		for _, from := range []struct{ pid, fd int }{{g.PID, s.fd}, {g.PID, high}, {w.PID, s.fd}} {
 			for range 5 {
 				fd, err := knocks.fetch(from.pid, from.fd)
 				if err != nil {
@@ -76,24 +77,24 @@ func TestFetch(t *testing.T) {
 			}
 		}
 		// What is no socket is copied as well: an epoll set.
-		set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-		fd, err := knocks.fetch(g.pid, set)
+		set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+		fd, err := knocks.fetch(g.PID, set)
 		if err != nil {
 			t.Fatal(err)
 		}
 		unix.Close(fd)
-		g.must(t, 0, unix.SYS_CLOSE, set)
-		if _, err := knocks.fetch(g.pid, 1234); !errors.Is(err, unix.EBADF) {
+		g.Must(t, 0, unix.SYS_CLOSE, set)
+		if _, err := knocks.fetch(g.PID, 1234); !errors.Is(err, unix.EBADF) {
 			t.Errorf("a descriptor that is not open: %v", err)
 		}
-		if now := openSockets(t, g.pid); now != sockets {
+		if now := openSockets(t, g.PID); now != sockets {
 			t.Errorf("%d sockets are open, %d were before", now, sockets)
 		}
-		if waiting.returned() {
-			t.Errorf("ppoll has returned: %+v", waiting.wait(t))
+		if waiting.Returned() {
+			t.Errorf("ppoll has returned: %+v", waiting.Wait(t))
 		}
 		dial(t, s.addr)
-		if got := waiting.wait(t); got.Value != 1 {
+		if got := waiting.Wait(t); got.Value != 1 {
 			t.Errorf("ppoll: %+v", got)
 		}
 		knocks.empty(t)
@@ -153,22 +154,22 @@ func TestKnockTellsTheGeneration(t *testing.T) {
 		for number := 1; number <= 2; number++ {
 			g := launch(t, number, level, nil, knocks, 1)
 			w := g.worker(t)
-			t.Cleanup(func() { _ = unix.Kill(w.pid, unix.SIGKILL) }) // it leaves the group that is killed
-			w.must(t, 0, unix.SYS_SETSID)
-			if r := g.call(t, 0, unix.SYS_LISTEN, -1, 0); r.Errno != unix.EBADF {
+			t.Cleanup(func() { _ = unix.Kill(w.PID, unix.SIGKILL) }) // it leaves the group that is killed
+			w.Must(t, 0, unix.SYS_SETSID)
+			if r := g.Call(t, 0, unix.SYS_LISTEN, -1, 0); r.Errno != unix.EBADF {
 				t.Errorf("listen(-1): %v", r.Errno)
 			}
-			blocked := g.begin(t, 3, unix.SYS_EPOLL_PWAIT, g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0), make([]byte, 16), 1, -1, 0, 8)
-			for _, pid := range []int{g.pid, w.pid} {
-				if st, err := proc.ReadStat(pid); err != nil || pid == w.pid && st.Session != w.pid {
+			blocked := g.Begin(t, 3, unix.SYS_EPOLL_PWAIT, g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0), make([]byte, 16), 1, -1, 0, 8)
+			for _, pid := range []int{g.PID, w.PID} {
+				if st, err := proc.ReadStat(pid); err != nil || pid == w.PID && st.Session != w.PID {
 					t.Fatalf("%+v, %v", st, err)
 				}
 				if got, err := knocks.Generation(pid); err != nil || got != number {
 					t.Errorf("process %d of generation %d is of generation %d, %v", pid, number, got, err)
 				}
 			}
-			if blocked.returned() {
-				t.Errorf("epoll_pwait has returned: %+v", blocked.wait(t))
+			if blocked.Returned() {
+				t.Errorf("epoll_pwait has returned: %+v", blocked.Wait(t))
 			}
 		}
 		knocks.empty(t)

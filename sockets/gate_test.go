@@ -10,12 +10,13 @@ import (
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
 func (r *restarted) refuses(t *testing.T, fd int) {
 	t.Helper()
-	if got := r.old.call(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0); got.Errno != unix.EAGAIN {
+	if got := r.old.Call(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0); got.Errno != unix.EAGAIN {
 		t.Errorf("accept of a gated generation: %d, %v", got.Value, got.Errno)
 	}
 }
@@ -58,20 +59,20 @@ func TestGateEveryNumber(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		const copied, kept = 900, 901 // far above what the puppet has for itself
 		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
-			g.must(t, 0, unix.SYS_DUP3, s.fd, copied, unix.O_CLOEXEC)
-			g.must(t, 0, unix.SYS_DUP3, s.fd, kept, 0)
+			g.Must(t, 0, unix.SYS_DUP3, s.fd, copied, unix.O_CLOEXEC)
+			g.Must(t, 0, unix.SYS_DUP3, s.fd, kept, 0)
 		})
 		r.gate(t)
 		dial(t, r.addr)
 		for _, fd := range []int{kept, r.fd, copied} {
 			r.refuses(t, fd)
-			r.old.must(t, 0, unix.SYS_LISTEN, fd, 5)
+			r.old.Must(t, 0, unix.SYS_LISTEN, fd, 5)
 			r.refuses(t, fd)
-			if on := r.old.must(t, 0, unix.SYS_FCNTL, fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (fd == copied) {
+			if on := r.old.Must(t, 0, unix.SYS_FCNTL, fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (fd == copied) {
 				t.Errorf("descriptor %d: flags %d", fd, on)
 			}
 		}
-		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 		// Another socket is none of the gate's business, also in a gated generation.
 		own := r.old.listenOn(t, loopback, unix.SOCK_NONBLOCK)
 		serves(t, r.old.puppet, own)
@@ -82,18 +83,18 @@ func TestGateEveryNumber(t *testing.T) {
 // Somebody has stopped the old generation (a debugger, an operator): it stays stopped, and is gated when it goes on.
 func TestGateStoppedProcess(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		var waiting *pendingCall
+		var waiting *puppets.Pending
 		r := restart(t, level, 0, 0, func(g *generation, s service) {
 			waiting = blocked(t, g.puppet, 1, s.fd)
 		})
 		state := func() byte {
-			state, err := proc.ThreadState(r.old.pid, r.old.pid)
+			state, err := proc.ThreadState(r.old.PID, r.old.PID)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return state
 		}
-		if err := unix.Kill(r.old.pid, unix.SIGSTOP); err != nil {
+		if err := unix.Kill(r.old.PID, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "it is stopped", func() bool { return state() == 'T' })
@@ -110,10 +111,10 @@ func TestGateStoppedProcess(t *testing.T) {
 		}
 		// One that was traced meanwhile runs for an instant, into its stop.
 		eventually(t, "it is stopped again", func() bool { return state() == 'T' })
-		if err := unix.Kill(r.old.pid, unix.SIGCONT); err != nil {
+		if err := unix.Kill(r.old.PID, unix.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		getPhantoms(t, r, map[*puppet][]*pendingCall{r.old.puppet: {waiting}})
+		getPhantoms(t, r, map[*puppet][]*puppets.Pending{r.old.puppet: {waiting}})
 	})
 }
 
@@ -124,14 +125,14 @@ func TestGateEndedProcess(t *testing.T) {
 			blocked(t, g.worker(t, s.fd), 1, s.fd)
 			blocked(t, g.puppet, 1, s.fd)
 		})
-		if err := unix.Kill(-r.old.pid, unix.SIGKILL); err != nil {
+		if err := unix.Kill(-r.old.PID, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.old.tracker.Gate(t.Context(), r.preserved.Claimed()); err != nil {
 			t.Error(err)
 		}
 		stopped := 0
-		err := r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.pid) },
+		err := r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.PID) },
 			func() { stopped++ })
 		if err != nil || stopped != 1 {
 			t.Errorf("%v, stopped %d times", err, stopped)
@@ -148,7 +149,7 @@ func TestGateUnderLoad(t *testing.T) {
 		type served struct {
 			p      *puppet
 			thread int
-			call   *pendingCall
+			call   *puppets.Pending
 		}
 		results := make(chan bool, clients) // by a client: whether it was answered
 		stop := make(chan struct{})
@@ -157,15 +158,15 @@ func TestGateUnderLoad(t *testing.T) {
 		serve := func(p *puppet, s service, thread int) {
 			defer func() { done <- struct{}{} }()
 			for {
-				o := served{p, thread, p.begin(t, thread, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)}
+				o := served{p, thread, p.Begin(t, thread, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)}
 				select {
-				case got := <-o.call.results:
+				case got := <-o.call.Results():
 					if got.Errno != 0 {
 						t.Errorf("accept: %v", got.Errno)
 						return
 					}
-					p.call(t, thread, unix.SYS_WRITE, got.Value, []byte("hello"), 5)
-					p.call(t, thread, unix.SYS_CLOSE, got.Value)
+					p.Call(t, thread, unix.SYS_WRITE, got.Value, []byte("hello"), 5)
+					p.Call(t, thread, unix.SYS_CLOSE, got.Value)
 				case <-stop:
 					return
 				}
@@ -218,14 +219,14 @@ func TestGateOtherWays(t *testing.T) {
 		const copied = 900
 		var set int
 		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
-			g.must(t, 0, unix.SYS_DUP3, s.fd, copied, unix.O_CLOEXEC)
-			set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
+			g.Must(t, 0, unix.SYS_DUP3, s.fd, copied, unix.O_CLOEXEC)
+			set = g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
 		})
 		r.gate(t)
 		// What the program does with its entries goes on to work, and what it asks for anew is not answered for long.
-		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_MOD, r.fd, abi.Native.EpollEvent(unix.EPOLLIN, 8))
-		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, copied, abi.Native.EpollEvent(unix.EPOLLIN|unix.EPOLLEXCLUSIVE, 9))
+		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_MOD, r.fd, abi.Native.EpollEvent(unix.EPOLLIN, 8))
+		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, copied, abi.Native.EpollEvent(unix.EPOLLIN|unix.EPOLLEXCLUSIVE, 9))
 		dial(t, r.addr)
 		r.refuses(t, r.fd)
 		for _, fd := range []int{r.fd, copied} {
@@ -233,12 +234,12 @@ func TestGateOtherWays(t *testing.T) {
 				t.Errorf("descriptor %d is the listening socket yet", fd)
 			}
 		}
-		if got := r.old.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
+		if got := r.old.Call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
 			t.Errorf("a gated process is told of a client: %+v", got)
 		}
-		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
-		r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, copied, 0)
-		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
+		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, copied, 0)
+		r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 		r.outstanding(t, 0)
 	})
 }
@@ -249,21 +250,21 @@ func TestGateGhosts(t *testing.T) {
 		const copied, again = 900, 901
 		var set int
 		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
-			set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			set = g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 			for _, fd := range []int{copied, again} {
-				g.must(t, 0, unix.SYS_DUP3, s.fd, fd, 0)
-				g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
+				g.Must(t, 0, unix.SYS_DUP3, s.fd, fd, 0)
+				g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(unix.EPOLLIN, 7))
 			}
-			g.must(t, 0, unix.SYS_CLOSE, copied)
+			g.Must(t, 0, unix.SYS_CLOSE, copied)
 			pipe, _ := g.pair(t)
-			g.must(t, 0, unix.SYS_DUP3, pipe, again, 0)
+			g.Must(t, 0, unix.SYS_DUP3, pipe, again, 0)
 		})
 		r.gate(t)
 		dial(t, r.addr)
-		if got := r.old.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
+		if got := r.old.Call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, 0, 0, 8); got.Value != 0 || got.Errno != 0 {
 			t.Errorf("a gated process is told of a client: %+v", got)
 		}
 		r.refuses(t, r.fd)
-		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 	})
 }

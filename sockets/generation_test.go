@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -66,7 +67,7 @@ func launch(t *testing.T, number int, level notify.Level, from *Preserved, knock
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := []string{self, puppetName, strconv.Itoa(theirs[0])}
+	command := []string{self, puppets.Name, strconv.Itoa(theirs[0])}
 	var launcher *notify.Launcher
 	onMain(func() {
 		launcher, err = notify.Start(notify.Launch{Command: command, Program: program, Inherited: theirs})
@@ -76,10 +77,10 @@ func launch(t *testing.T, number int, level notify.Level, from *Preserved, knock
 	}
 	g := &generation{puppet: newPuppet(t, launcher.PID, ours[theirs[0]]), workers: theirs[1:], ours: ours}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	g.tracker = NewTracker(number, level, from, func() []int { return group(g.pid) }, knocks, log)
+	g.tracker = NewTracker(number, level, from, func() []int { return group(g.PID) }, knocks, log)
 	served := make(chan error, 1)
 	t.Cleanup(func() {
-		_ = unix.Kill(-g.pid, unix.SIGKILL)
+		_ = unix.Kill(-g.PID, unix.SIGKILL)
 		select {
 		case err := <-served:
 			if err != nil {
@@ -89,7 +90,7 @@ func launch(t *testing.T, number int, level notify.Level, from *Preserved, knock
 			t.Errorf("generation %d was killed, and its listener does not hang up", number)
 		}
 		for {
-			if _, err := unix.Wait4(-g.pid, nil, 0, nil); err != nil && err != unix.EINTR {
+			if _, err := unix.Wait4(-g.PID, nil, 0, nil); err != nil && err != unix.EINTR {
 				break
 			}
 		}
@@ -118,7 +119,7 @@ func (g *generation) worker(t *testing.T, descriptors ...int) *puppet {
 	t.Helper()
 	control := g.workers[0]
 	g.workers = g.workers[1:]
-	r := g.order(t, puppetOrder{Worker: append([]int{control}, descriptors...)}).wait(t)
+	r := g.Order(t, puppets.Order{Worker: append([]int{control}, descriptors...)}).Wait(t)
 	if r.Errno != 0 {
 		t.Fatal(r.Errno)
 	}
@@ -154,7 +155,7 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 func (p *puppet) listenOn(t *testing.T, addr netip.AddrPort, flags int) service {
 	t.Helper()
 	s := p.bindTo(t, addr, flags)
-	p.must(t, 0, unix.SYS_LISTEN, s.fd, 16)
+	p.Must(t, 0, unix.SYS_LISTEN, s.fd, 16)
 	return s
 }
 
@@ -164,11 +165,11 @@ func (p *puppet) bindTo(t *testing.T, addr netip.AddrPort, flags int) service {
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	fd := p.must(t, 0, unix.SYS_SOCKET, family, unix.SOCK_STREAM|flags, 0)
-	p.must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{1, 0, 0, 0}, 4)
+	fd := p.Must(t, 0, unix.SYS_SOCKET, family, unix.SOCK_STREAM|flags, 0)
+	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{1, 0, 0, 0}, 4)
 	raw := rawAddress(addr)
-	p.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
-	name := p.call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
+	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
 	bound, err := ParseSockaddr(name.Memory[1][:sizeofSockaddrIn6])
 	if name.Errno != 0 || err != nil {
 		t.Fatal(name.Errno, err)
@@ -187,9 +188,9 @@ func rawAddress(addr netip.AddrPort) []byte {
 // inode is that of the socket at a descriptor of the puppet's.
 func (p *puppet) inode(t *testing.T, fd int) uint64 {
 	t.Helper()
-	inode, ok, err := proc.DescriptorSocket(p.pid, fd)
+	inode, ok, err := proc.DescriptorSocket(p.PID, fd)
 	if err != nil || !ok {
-		t.Fatalf("descriptor %d of %d: %v, %v", fd, p.pid, ok, err)
+		t.Fatalf("descriptor %d of %d: %v, %v", fd, p.PID, ok, err)
 	}
 	return inode
 }

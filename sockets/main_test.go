@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/leak"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -26,12 +27,12 @@ func TestMain(m *testing.M) {
 	if notify.IsLauncher(os.Args) {
 		os.Exit(notify.RunLauncher(os.Args))
 	}
-	if len(os.Args) == 3 && os.Args[1] == puppetName {
+	if len(os.Args) == 3 && os.Args[1] == puppets.Name {
 		control, err := strconv.Atoi(os.Args[2])
 		if err != nil {
 			os.Exit(125)
 		}
-		os.Exit(runPuppet(control))
+		os.Exit(puppets.Run(control))
 	}
 	os.Exit(runTests(m))
 }

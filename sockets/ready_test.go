@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -49,23 +50,23 @@ func TestReady(t *testing.T) {
 
 // Every way to wait is seen from outside, and not only believed after a while.
 func TestAwaitReady(t *testing.T) {
-	for name, wait := range map[string]func(*testing.T, *generation, service) *pendingCall{
-		"accept": func(t *testing.T, g *generation, s service) *pendingCall {
-			return g.begin(t, 1, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
+	for name, wait := range map[string]func(*testing.T, *generation, service) *puppets.Pending{
+		"accept": func(t *testing.T, g *generation, s service) *puppets.Pending {
+			return g.Begin(t, 1, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
 		},
-		"poll": func(t *testing.T, g *generation, s service) *pendingCall {
+		"poll": func(t *testing.T, g *generation, s service) *puppets.Pending {
 			polled := []byte{255, 255, 255, 255, unix.POLLIN, 0, 0, 0, byte(s.fd), 0, 0, 0, unix.POLLIN, 0, 0, 0}
-			return g.begin(t, 1, unix.SYS_PPOLL, polled, 2, 0, 0, 8)
+			return g.Begin(t, 1, unix.SYS_PPOLL, polled, 2, 0, 0, 8)
 		},
-		"select": func(t *testing.T, g *generation, s service) *pendingCall {
+		"select": func(t *testing.T, g *generation, s service) *puppets.Pending {
 			set := make([]byte, 128)
 			set[s.fd/8] |= 1 << (s.fd % 8)
-			return g.begin(t, 1, unix.SYS_PSELECT6, s.fd+1, set, 0, 0, 0, 0)
+			return g.Begin(t, 1, unix.SYS_PSELECT6, s.fd+1, set, 0, 0, 0, 0)
 		},
-		"epoll": func(t *testing.T, g *generation, s service) *pendingCall {
-			set := g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 1))
-			return g.begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
+		"epoll": func(t *testing.T, g *generation, s service) *puppets.Pending {
+			set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN, 1))
+			return g.Begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +108,7 @@ func TestReadinessOfClaims(t *testing.T) {
 			t.Errorf("claimed: %v", p.Claimed())
 		}
 		check(0, 0)
-		next.must(t, 0, unix.SYS_LISTEN, first.fd, 5)
+		next.Must(t, 0, unix.SYS_LISTEN, first.fd, 5)
 		check(1, 1)
 		next.listenOn(t, b.addr, unix.SOCK_NONBLOCK)
 		check(2, 2)

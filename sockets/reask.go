@@ -10,10 +10,14 @@ import (
 	"huptime/internal/proc"
 )
 
-// How long a stopped process may take to stop, and a continued one to issue
-// its calls anew. A process in uninterruptible sleep may take longer; the
-// drain then goes on without it.
-const reaskLimit = 2 * time.Second
+// How long stopped processes may take to stop, and continued ones to issue
+// their calls anew: in all, and for each thread besides, because processes are stopped one after the other. (With a limit
+// for all alone, a quarter of 1,000 prefork workers and more were left waiting in accept on a busy machine, and could have taken connections
+// with them at the stop signal.) A process in uninterruptible sleep may take longer; the drain then goes on without it.
+const (
+	reaskLimit = 2 * time.Second
+	reaskEach  = 20 * time.Millisecond
+)
 
 // unknownLimit is how long a thread that can't be looked at may take to ask again. One that waited in accept does so
 // within its first microseconds on a processor.
@@ -30,7 +34,7 @@ func (t *Tracker) reask(ctx context.Context, g *gate) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, reaskLimit)
+	ctx, cancel := context.WithTimeout(ctx, reaskLimit+time.Duration(len(waiting))*reaskEach)
 	defer cancel()
 	blocked := make(map[int][]int) // process → its waiting threads
 	g.mu.Lock()

@@ -48,22 +48,22 @@ func TestSigactionOfService(t *testing.T) {
 			old[i] = 0xaa
 		}
 		for range 2 {
-			r := g.call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, old, 8)
+			r := g.Call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, old, 8)
 			if r.Errno != 0 || [32]byte(r.Memory[2]) != ignored64 || r.Memory[2][32] != 0xaa {
 				t.Errorf("%v, old action %x", r.Errno, r.Memory[2])
 			}
 		}
 		// Nowhere to write to, which is no reason to hear it.
-		if r := g.call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, 16, 8); r.Errno != 0 {
+		if r := g.Call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, 16, 8); r.Errno != 0 {
 			t.Errorf("%v", r.Errno)
 		}
 		for range 20 {
-			if err := unix.Kill(g.pid, unix.SIGHUP); err != nil {
+			if err := unix.Kill(g.PID, unix.SIGHUP); err != nil {
 				t.Fatal(err)
 			}
 		}
 		// A query is none of huptime's business.
-		r := g.call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), 0, old, 8)
+		r := g.Call(t, 0, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), 0, old, 8)
 		if r.Errno != 0 || binary.NativeEndian.Uint64(r.Memory[2]) != 1 {
 			t.Errorf("%v, action %x", r.Errno, r.Memory[2])
 		}

@@ -12,6 +12,7 @@ import (
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -47,7 +48,7 @@ func restart(t *testing.T, level notify.Level, flags, workers int, prepare func(
 
 func collect(t *testing.T, g *generation) *Preserved {
 	t.Helper()
-	p, err := g.tracker.Collect(group(g.pid))
+	p, err := g.tracker.Collect(group(g.PID))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,17 +81,17 @@ func openSockets(t *testing.T, pid int) (count int) {
 
 func (r *restarted) outstanding(t *testing.T, want int) {
 	t.Helper()
-	got, err := r.old.tracker.Outstanding(func() []int { return group(r.new.pid) })
+	got, err := r.old.tracker.Outstanding(func() []int { return group(r.new.PID) })
 	if err != nil || got != want {
 		t.Fatalf("%d outstanding connections, %v; want %d", got, err, want)
 	}
 }
 
 // blocked makes a thread wait in accept, and returns when it does.
-func blocked(t *testing.T, p *puppet, thread, fd int) *pendingCall {
+func blocked(t *testing.T, p *puppet, thread, fd int) *puppets.Pending {
 	t.Helper()
-	tid := p.must(t, thread, unix.SYS_GETTID)
-	call := p.begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+	tid := p.Must(t, thread, unix.SYS_GETTID)
+	call := p.Begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0)
 	waitsIn(t, p, tid, unix.SYS_ACCEPT4)
 	return call
 }
@@ -101,7 +102,7 @@ func waitsIn(t *testing.T, p *puppet, tid int, number int64) {
 	t.Helper()
 	seen := 0
 	eventually(t, "the thread waits in its call", func() bool {
-		call, err := proc.ReadSyscall(p.pid, tid)
+		call, err := proc.ReadSyscall(p.PID, tid)
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) {
 			t.Fatal(err)
 		}
@@ -117,11 +118,11 @@ func serves(t *testing.T, p *puppet, s service) (client *net.TCPConn, accepted i
 	t.Helper()
 	client = dial(t, s.addr)
 	eventually(t, "a connection is accepted", func() bool {
-		r := p.call(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
+		r := p.Call(t, 0, unix.SYS_ACCEPT4, s.fd, 0, 0, 0)
 		accepted = r.Value
 		return r.Errno == 0
 	})
-	p.must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
+	p.Must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
 	buf := make([]byte, 8)
 	if err := client.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -135,10 +136,10 @@ func serves(t *testing.T, p *puppet, s service) (client *net.TCPConn, accepted i
 // readsEnd checks that what a puppet has accepted is a connection that its peer has closed.
 func readsEnd(t *testing.T, p *puppet, thread, fd int) {
 	t.Helper()
-	if r := p.call(t, thread, unix.SYS_READ, fd, make([]byte, 8), 8); r.Errno != 0 || r.Value != 0 {
+	if r := p.Call(t, thread, unix.SYS_READ, fd, make([]byte, 8), 8); r.Errno != 0 || r.Value != 0 {
 		t.Errorf("read from a phantom: %d, %v", r.Value, r.Errno)
 	}
-	p.must(t, thread, unix.SYS_CLOSE, fd)
+	p.Must(t, thread, unix.SYS_CLOSE, fd)
 }
 
 // eachLevel runs the test for both levels: what a service sees must be the same.
@@ -155,7 +156,7 @@ func eachLevel(t *testing.T, test func(*testing.T, notify.Level)) {
 func TestGateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		const threads = 4
-		var waiting []*pendingCall
+		var waiting []*puppets.Pending
 		r := restart(t, level, 0, 0, func(g *generation, s service) {
 			for i := range threads {
 				waiting = append(waiting, blocked(t, g.puppet, i+1, s.fd))
@@ -166,22 +167,22 @@ func TestGateBlockedAccept(t *testing.T) {
 			serves(t, r.new.puppet, r.at)
 		}
 		r.outstanding(t, 0)
-		getPhantoms(t, r, map[*puppet][]*pendingCall{r.old.puppet: waiting})
+		getPhantoms(t, r, map[*puppet][]*puppets.Pending{r.old.puppet: waiting})
 	})
 }
 
 // getPhantoms checks that each waiting thread, by its number less one, gets a phantom, so that it can see that
 // it is to end, and that those who accept again never get a client.
-func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*pendingCall) {
+func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*puppets.Pending) {
 	t.Helper()
 	for p, calls := range waiting {
 		for i, call := range calls {
-			got := call.wait(t)
+			got := call.Wait(t)
 			if got.Errno != 0 {
 				t.Fatalf("the accept of thread %d: %v", i+1, got.Errno)
 			}
 			readsEnd(t, p, i+1, got.Value)
-			calls[i] = p.begin(t, i+1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0)
+			calls[i] = p.Begin(t, i+1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0)
 		}
 	}
 	for range 4 {
@@ -190,9 +191,9 @@ func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*pendingCall)
 	r.outstanding(t, 0)
 	for p, calls := range waiting {
 		for i, call := range calls {
-			if call.returned() {
+			if call.Returned() {
 				// Level listeners makes a phantom more, for threads that it saw busy.
-				readsEnd(t, p, i+1, call.wait(t).Value)
+				readsEnd(t, p, i+1, call.Wait(t).Value)
 			}
 		}
 	}
@@ -200,14 +201,14 @@ func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*pendingCall)
 
 func TestGateBlockedWorkers(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		waiting := make(map[*puppet][]*pendingCall)
+		waiting := make(map[*puppet][]*puppets.Pending)
 		r := restart(t, level, 0, 3, func(g *generation, s service) {
 			for range 3 {
 				w := g.worker(t, s.fd)
-				waiting[w] = []*pendingCall{blocked(t, w, 1, s.fd)}
+				waiting[w] = []*puppets.Pending{blocked(t, w, 1, s.fd)}
 			}
 			// The master waits as well, as none does, and has handed the socket to all.
-			waiting[g.puppet] = []*pendingCall{blocked(t, g.puppet, 1, s.fd)}
+			waiting[g.puppet] = []*puppets.Pending{blocked(t, g.puppet, 1, s.fd)}
 		})
 		r.gate(t)
 		for range 8 {
@@ -221,64 +222,64 @@ func TestGateBlockedWorkers(t *testing.T) {
 func TestGateNonBlocking(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		r := restart(t, level, unix.SOCK_NONBLOCK, 0, nil)
-		before := openSockets(t, r.old.pid)
+		before := openSockets(t, r.old.PID)
 		r.gate(t)
-		if after := openSockets(t, r.old.pid); after != before {
+		if after := openSockets(t, r.old.PID); after != before {
 			t.Errorf("the old generation had %d sockets before it was gated, and has %d", before, after)
 		}
 		serves(t, r.new.puppet, r.at)
 		dial(t, r.addr)
 		for range 3 {
-			if got := r.old.call(t, 0, unix.SYS_ACCEPT4, r.fd, 0, 0, 0); got.Errno != unix.EAGAIN {
+			if got := r.old.Call(t, 0, unix.SYS_ACCEPT4, r.fd, 0, 0, 0); got.Errno != unix.EAGAIN {
 				t.Errorf("accept of a gated generation: %d, %v", got.Value, got.Errno)
 			}
 		}
 		r.outstanding(t, 0)
-		r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 	})
 }
 
 // A single-threaded server of old: poll, then a blocking accept.
 func TestGatePollThenAccept(t *testing.T) {
 	t.Parallel()
-	var polling *pendingCall
+	var polling *puppets.Pending
 	r := restart(t, notify.LevelConnections, 0, 0, func(g *generation, s service) {
-		tid := g.must(t, 1, unix.SYS_GETTID)
-		polling = g.begin(t, 1, unix.SYS_PPOLL, []byte{byte(s.fd), 0, 0, 0, unix.POLLIN, 0, 0, 0}, 1, 0, 0, 8)
+		tid := g.Must(t, 1, unix.SYS_GETTID)
+		polling = g.Begin(t, 1, unix.SYS_PPOLL, []byte{byte(s.fd), 0, 0, 0, unix.POLLIN, 0, 0, 0}, 1, 0, 0, 8)
 		waitsIn(t, g.puppet, tid, unix.SYS_PPOLL)
 	})
 	r.gate(t)
 	dial(t, r.addr) // not accepted yet: it wakes both generations up
-	if got := polling.wait(t); got.Value != 1 {
+	if got := polling.Wait(t); got.Value != 1 {
 		t.Fatalf("poll: %d, %v", got.Value, got.Errno)
 	}
-	got := r.old.call(t, 1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0)
+	got := r.old.Call(t, 1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0)
 	if got.Errno != 0 {
 		t.Fatal(got.Errno)
 	}
 	readsEnd(t, r.old.puppet, 1, got.Value)
 	r.outstanding(t, 0)
 	// The client is in the queue still, and the new generation's.
-	r.new.must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+	r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
 	serves(t, r.new.puppet, r.at)
 }
 
 // Under level listeners a poller waits on the dummy from then on, and sees nothing.
 func TestGatePollListeners(t *testing.T) {
 	t.Parallel()
-	var polling *pendingCall
+	var polling *puppets.Pending
 	var tid int
 	r := restart(t, notify.LevelListeners, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
-		tid = g.must(t, 1, unix.SYS_GETTID)
-		polling = g.begin(t, 1, unix.SYS_PPOLL, []byte{byte(s.fd), 0, 0, 0, unix.POLLIN, 0, 0, 0}, 1, 0, 0, 8)
+		tid = g.Must(t, 1, unix.SYS_GETTID)
+		polling = g.Begin(t, 1, unix.SYS_PPOLL, []byte{byte(s.fd), 0, 0, 0, unix.POLLIN, 0, 0, 0}, 1, 0, 0, 8)
 		waitsIn(t, g.puppet, tid, unix.SYS_PPOLL)
 	})
 	r.gate(t)
 	for range 4 {
 		serves(t, r.new.puppet, r.at)
 	}
-	if polling.returned() {
-		t.Errorf("poll: %+v", polling.wait(t))
+	if polling.Returned() {
+		t.Errorf("poll: %+v", polling.Wait(t))
 	}
 }
 
@@ -286,16 +287,16 @@ func TestGateEpoll(t *testing.T) {
 	for name, events := range map[string]uint32{"shared": unix.EPOLLIN, "exclusive": unix.EPOLLIN | unix.EPOLLEXCLUSIVE, "edge": unix.EPOLLIN | unix.EPOLLET} {
 		t.Run(name, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level notify.Level) {
-				var waiting *pendingCall
+				var waiting *puppets.Pending
 				var pipe [2]int
 				var set int
 				r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) {
-					set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+					set = g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 					pipe[0], pipe[1] = g.pair(t)
-					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, 7))
-					g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, pipe[0], abi.Native.EpollEvent(unix.EPOLLIN, 8))
-					tid := g.must(t, 1, unix.SYS_GETTID)
-					waiting = g.begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
+					g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, 7))
+					g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, pipe[0], abi.Native.EpollEvent(unix.EPOLLIN, 8))
+					tid := g.Must(t, 1, unix.SYS_GETTID)
+					waiting = g.Begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 48), 4, -1, 0, 8)
 					waitsIn(t, g.puppet, tid, unix.SYS_EPOLL_PWAIT)
 				})
 				r.gate(t)
@@ -303,17 +304,17 @@ func TestGateEpoll(t *testing.T) {
 					serves(t, r.new.puppet, r.at)
 				}
 				dial(t, r.addr)
-				if waiting.returned() {
-					t.Errorf("woken up in vain: %+v", waiting.wait(t))
+				if waiting.Returned() {
+					t.Errorf("woken up in vain: %+v", waiting.Wait(t))
 				}
 				// Everything else in the set goes on.
-				r.old.must(t, 0, unix.SYS_WRITE, pipe[1], []byte{1}, 1)
-				if got := waiting.wait(t); got.Value != 1 || got.Memory[1][4] != 8 {
+				r.old.Must(t, 0, unix.SYS_WRITE, pipe[1], []byte{1}, 1)
+				if got := waiting.Wait(t); got.Value != 1 || got.Memory[1][4] != 8 {
 					t.Errorf("epoll_pwait: %+v", got)
 				}
 				// What a graceful server does next.
-				r.old.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
-				r.old.must(t, 0, unix.SYS_CLOSE, r.fd)
+				r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
+				r.old.Must(t, 0, unix.SYS_CLOSE, r.fd)
 				r.outstanding(t, 0)
 			})
 		})
@@ -322,7 +323,7 @@ func TestGateEpoll(t *testing.T) {
 
 func (p *puppet) pair(t *testing.T) (int, int) {
 	t.Helper()
-	r := p.call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
+	r := p.Call(t, 0, unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM, 0, make([]byte, 8))
 	if r.Errno != 0 {
 		t.Fatal(r.Errno)
 	}
@@ -357,7 +358,7 @@ func TestOutstandingAndDrained(t *testing.T) {
 		stopped := make(chan struct{})
 		drained := make(chan error, 1)
 		go func() { // ends with AwaitDrained, which the test waits for
-			drained <- r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.pid) },
+			drained <- r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.PID) },
 				func() { close(stopped) })
 		}()
 		for i, c := range open {
@@ -366,7 +367,7 @@ func TestOutstandingAndDrained(t *testing.T) {
 				t.Fatalf("stopped with %d connections open", len(open)-i)
 			default:
 			}
-			r.old.must(t, 0, unix.SYS_CLOSE, c.fd)
+			r.old.Must(t, 0, unix.SYS_CLOSE, c.fd)
 			if rest, err := io.ReadAll(c.client); err != nil || len(rest) != 0 {
 				t.Errorf("the client read %q, %v", rest, err)
 			}
@@ -395,7 +396,7 @@ func TestAwaitDrainedEnds(t *testing.T) {
 		r.gate(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		err := r.old.tracker.AwaitDrained(ctx, r.preserved.Claimed, func() []int { return group(r.new.pid) }, func() {
+		err := r.old.tracker.AwaitDrained(ctx, r.preserved.Claimed, func() []int { return group(r.new.PID) }, func() {
 			t.Error("stopped with a connection open")
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {

@@ -25,28 +25,28 @@ func cpath(path string) []byte { return append([]byte(path), 0) }
 // bindUnix makes and binds a unix socket. An abstract name begins with a NUL.
 func (p *puppet) bindUnix(t *testing.T, kind int, name string) int {
 	t.Helper()
-	fd := p.must(t, 0, unix.SYS_SOCKET, unix.AF_UNIX, kind, 0)
+	fd := p.Must(t, 0, unix.SYS_SOCKET, unix.AF_UNIX, kind, 0)
 	raw := rawUnix(name)
-	p.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 	return fd
 }
 
 func (p *puppet) listenUnix(t *testing.T, kind int, name string) int {
 	t.Helper()
 	fd := p.bindUnix(t, kind, name)
-	p.must(t, 0, unix.SYS_LISTEN, fd, 16)
+	p.Must(t, 0, unix.SYS_LISTEN, fd, 16)
 	return fd
 }
 
 // unlink makes the puppet remove a path, and returns what the call said.
 func (p *puppet) unlink(t *testing.T, path string) unix.Errno {
 	t.Helper()
-	return p.call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(path), 0).Errno
+	return p.Call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(path), 0).Errno
 }
 
 func (p *puppet) rename(t *testing.T, from, to string) unix.Errno {
 	t.Helper()
-	return p.call(t, 0, unix.SYS_RENAMEAT2, unix.AT_FDCWD, cpath(from), unix.AT_FDCWD, cpath(to), 0).Errno
+	return p.Call(t, 0, unix.SYS_RENAMEAT2, unix.AT_FDCWD, cpath(from), unix.AT_FDCWD, cpath(to), 0).Errno
 }
 
 func dialUnix(t *testing.T, network, name string) *net.UnixConn {
@@ -66,8 +66,8 @@ func dialUnix(t *testing.T, network, name string) *net.UnixConn {
 func servesUnix(t *testing.T, p *puppet, fd int, network, name string) (client *net.UnixConn, accepted int) {
 	t.Helper()
 	client = dialUnix(t, network, name)
-	accepted = p.must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
-	p.must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
+	accepted = p.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+	p.Must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
 	buf := make([]byte, 8)
 	if err := client.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -130,14 +130,14 @@ func TestUnixRestart(t *testing.T) {
 						t.Fatal(err)
 					}
 					p.ReleaseClaimed()
-					next.must(t, 0, unix.SYS_ACCEPT4, at, 0, 0, 0)
+					next.Must(t, 0, unix.SYS_ACCEPT4, at, 0, 0, 0)
 					for range 3 {
 						servesUnix(t, next.puppet, at, network, name)
 					}
 					dialUnix(t, network, name) // nobody's yet
 					r := &restarted{old: old, new: next, preserved: p}
 					r.outstanding(t, 1)
-					old.must(t, 0, unix.SYS_CLOSE, held)
+					old.Must(t, 0, unix.SYS_CLOSE, held)
 					r.outstanding(t, 0)
 					if nameKind == "path" {
 						if errno := old.unlink(t, name); errno != 0 || !unixSocketExists(name) {
@@ -171,12 +171,12 @@ func TestUnixGateBlockedAccept(t *testing.T) {
 		if err := old.tracker.Gate(t.Context(), p.Claimed()); err != nil {
 			t.Fatal(err)
 		}
-		got := waiting.wait(t)
+		got := waiting.Wait(t)
 		if got.Errno != 0 {
 			t.Fatal(got.Errno)
 		}
 		readsEnd(t, old.puppet, 1, got.Value)
-		old.begin(t, 1, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+		old.Begin(t, 1, unix.SYS_ACCEPT4, fd, 0, 0, 0)
 		for range 4 {
 			servesUnix(t, next.puppet, at, "unix", name)
 		}
@@ -195,16 +195,16 @@ func TestUnixPathWritings(t *testing.T) {
 	}
 	knocks := NewKnocks()
 	old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
-	old.must(t, 0, unix.SYS_CHDIR, cpath(dir+"/sub"))
+	old.Must(t, 0, unix.SYS_CHDIR, cpath(dir+"/sub"))
 	fd := old.listenUnix(t, unix.SOCK_STREAM, "s") // and then it becomes a daemon
-	old.must(t, 0, unix.SYS_CHDIR, cpath("/"))
+	old.Must(t, 0, unix.SYS_CHDIR, cpath("/"))
 	path := dir + "/sub/s"
 	for _, written := range []struct{ cwd, path string }{
 		{"/", path}, {dir, "sub/s"}, {dir, "./link/../link/s"}, {dir + "/sub/deep", "../s"}, {dir + "/link", "s"}, {"/", "/../" + dir + "//link/deep/../s"},
 	} {
 		p := collect(t, old)
 		next := launch(t, 2, notify.LevelListeners, p, knocks, 0)
-		next.must(t, 0, unix.SYS_CHDIR, cpath(written.cwd))
+		next.Must(t, 0, unix.SYS_CHDIR, cpath(written.cwd))
 		if errno := next.unlink(t, written.path); errno != 0 || !unixSocketExists(path) {
 			t.Fatalf("%v: removed, or not: %v", written, errno)
 		}
@@ -230,14 +230,14 @@ func TestUnixPathWritings(t *testing.T) {
 			t.Errorf("unlink(%q): %v, want %v", bad, errno, want)
 		}
 	}
-	if r := next.call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, 16, 0); r.Errno != unix.EFAULT {
+	if r := next.Call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, 16, 0); r.Errno != unix.EFAULT {
 		t.Errorf("unlink of a bad address: %v", r.Errno)
 	}
-	if r := next.call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(path), unix.AT_REMOVEDIR); r.Errno != unix.ENOTDIR {
+	if r := next.Call(t, 0, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(path), unix.AT_REMOVEDIR); r.Errno != unix.ENOTDIR {
 		t.Errorf("rmdir: %v", r.Errno)
 	}
-	sub := next.must(t, 0, unix.SYS_OPENAT, unix.AT_FDCWD, cpath(dir+"/link"), unix.O_PATH, 0)
-	if r := next.call(t, 0, unix.SYS_UNLINKAT, sub, cpath("s"), 0); r.Errno != 0 || !unixSocketExists(path) {
+	sub := next.Must(t, 0, unix.SYS_OPENAT, unix.AT_FDCWD, cpath(dir+"/link"), unix.O_PATH, 0)
+	if r := next.Call(t, 0, unix.SYS_UNLINKAT, sub, cpath("s"), 0); r.Errno != 0 || !unixSocketExists(path) {
 		t.Errorf("by a directory: %v", r.Errno)
 	}
 	if errno := next.rename(t, path, dir+"/elsewhere"); errno != 0 || !unixSocketExists(path) {
@@ -310,9 +310,9 @@ func TestUnixFileGone(t *testing.T) {
 func TestUnixAutobind(t *testing.T) {
 	t.Parallel()
 	old := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
-	fd := old.must(t, 0, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	old.must(t, 0, unix.SYS_BIND, fd, sockaddr(unix.AF_UNIX), 2)
-	old.must(t, 0, unix.SYS_LISTEN, fd, 1)
+	fd := old.Must(t, 0, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	old.Must(t, 0, unix.SYS_BIND, fd, sockaddr(unix.AF_UNIX), 2)
+	old.Must(t, 0, unix.SYS_LISTEN, fd, 1)
 	if list := collect(t, old).Sockets(); len(list) != 0 {
 		t.Errorf("collected: %v", list)
 	}

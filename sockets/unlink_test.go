@@ -77,15 +77,15 @@ func TestKeptFileByWorkingDirectory(t *testing.T) {
 	if errno := g.unlink(t, "x.pid"); errno != unix.ENOENT {
 		t.Errorf("elsewhere: %v", errno)
 	}
-	g.must(t, 0, unix.SYS_CHDIR, cpath(dir))
+	g.Must(t, 0, unix.SYS_CHDIR, cpath(dir))
 	if errno := g.unlink(t, "x.pid"); errno != 0 || !exists(file) {
 		t.Errorf("here: %v", errno)
 	}
 	// In a root of its own, where that is permitted: the same file has another path.
-	if r := g.call(t, 0, unix.SYS_CHROOT, cpath(dir)); r.Errno != 0 {
+	if r := g.Call(t, 0, unix.SYS_CHROOT, cpath(dir)); r.Errno != 0 {
 		t.Skip("unsupported here: chroot:", r.Errno)
 	}
-	g.must(t, 0, unix.SYS_CHDIR, cpath("/"))
+	g.Must(t, 0, unix.SYS_CHDIR, cpath("/"))
 	for _, path := range []string{"/x.pid", "x.pid", "/../../x.pid"} {
 		if errno := g.unlink(t, path); errno != 0 || !exists(file) {
 			t.Errorf("%q in its own root: %v", path, errno)
@@ -105,25 +105,25 @@ func TestKeptFileInMountNamespace(t *testing.T) {
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.tracker.KeepFiles([]string{file})
 	g.tracker.Yield(&Preserved{})
-	if r := g.call(t, 1, unix.SYS_UNSHARE, unix.CLONE_NEWNS); r.Errno != 0 {
+	if r := g.Call(t, 1, unix.SYS_UNSHARE, unix.CLONE_NEWNS); r.Errno != 0 {
 		t.Skip("unsupported here: unshare:", r.Errno)
 	}
-	g.must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
-	g.must(t, 1, unix.SYS_MOUNT, cpath(dir), cpath(elsewhere), 0, unix.MS_BIND, 0)
-	g.must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath(dir), cpath("tmpfs"), 0, 0)
-	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
+	g.Must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	g.Must(t, 1, unix.SYS_MOUNT, cpath(dir), cpath(elsewhere), 0, unix.MS_BIND, 0)
+	g.Must(t, 1, unix.SYS_MOUNT, cpath("none"), cpath(dir), cpath("tmpfs"), 0, 0)
+	if r := g.Call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
 		t.Errorf("by its other path: %v", r.Errno)
 	}
-	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/../"+filepath.Base(elsewhere)+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
+	if r := g.Call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(elsewhere+"/../"+filepath.Base(elsewhere)+"/x.pid"), 0); r.Errno != 0 || !exists(file) {
 		t.Errorf("up from its mount and down again: %v", r.Errno)
 	}
 	// What the supervisor calls the file is another one there: a tmpfs hides it.
-	made := g.must(t, 1, unix.SYS_OPENAT, unix.AT_FDCWD, cpath(file), unix.O_CREAT|unix.O_WRONLY, 0o644)
-	g.must(t, 1, unix.SYS_CLOSE, made)
-	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != 0 {
+	made := g.Must(t, 1, unix.SYS_OPENAT, unix.AT_FDCWD, cpath(file), unix.O_CREAT|unix.O_WRONLY, 0o644)
+	g.Must(t, 1, unix.SYS_CLOSE, made)
+	if r := g.Call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != 0 {
 		t.Errorf("the file that it hides: %v", r.Errno)
 	}
-	if r := g.call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != unix.ENOENT {
+	if r := g.Call(t, 1, unix.SYS_UNLINKAT, unix.AT_FDCWD, cpath(file), 0); r.Errno != unix.ENOENT {
 		t.Errorf("the file that it hides was kept: %v", r.Errno)
 	}
 }
@@ -137,8 +137,8 @@ func TestKeptFileOfOpaqueProcess(t *testing.T) {
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.tracker.KeepFiles([]string{file})
 	g.tracker.Yield(&Preserved{})
-	g.must(t, 0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	if _, err := os.Readlink("/proc/" + strconv.Itoa(g.pid) + "/root"); err == nil {
+	g.Must(t, 0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if _, err := os.Readlink("/proc/" + strconv.Itoa(g.PID) + "/root"); err == nil {
 		t.Skip("unsupported here: a process that this one may not look into; it may look into all")
 	}
 	if errno := g.unlink(t, file); errno != 0 || exists(file) {

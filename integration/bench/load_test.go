@@ -60,7 +60,7 @@ func quartiles(values []float64) (q1, median, q3 float64) {
 	return at(0.25), at(0.5), at(0.75)
 }
 
-// report reports the median with its quartiles under a name, and logs a line for BENCHMARKS.md.
+// report reports the median with its quartiles under a name. Rows for BENCHMARKS.md are made by row.
 func report(b *testing.B, values []float64, name string) {
 	b.Helper()
 	q1, median, q3 := quartiles(values)

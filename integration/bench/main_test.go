@@ -16,6 +16,7 @@ var (
 	goserver string // a static Go service
 	prefork  string // a C service of many processes
 	calls    string // a C program that times system calls
+	client   string // a C program that makes requests
 )
 
 func TestMain(m *testing.M) {
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
+		printTables()
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -41,10 +43,12 @@ func build(dir string) error {
 	goserver = filepath.Join(dir, "goserver")
 	prefork = filepath.Join(dir, "prefork")
 	calls = filepath.Join(dir, "calls")
+	client = filepath.Join(dir, "load")
 	for _, cmd := range []*exec.Cmd{
 		exec.Command("go", "build", "-buildvcs=false", "-o", goserver, "huptime/integration/suite/goserver"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", prefork, "testdata/prefork.c"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", calls, "testdata/calls.c"),
+		exec.Command("gcc", "-O2", "-Wall", "-o", client, "testdata/load.c"),
 	} {
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

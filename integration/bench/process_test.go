@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience bounds every wait for an event; it is no measure of anything.
@@ -83,14 +85,26 @@ func program(b *testing.B, names ...string) string {
 	return ""
 }
 
+// freePort keeps the port until the benchmark's end: a socket that is bound and does not listen keeps the kernel from giving it to somebody
+// else; SO_REUSEADDR, set after its bind, lets a service listen there that sets it as well.
 func freePort(b *testing.B) int {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	b.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		b.Fatal(err)
+	}
+	addr, err := unix.Getsockname(fd)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return addr.(*unix.SockaddrInet4).Port
 }
 
 // askHTTP makes one request on a connection of its own and reads the answer to its end.
@@ -152,6 +166,9 @@ type event struct {
 	Time       time.Time
 	Msg        string
 	Generation int
+	PID        int // of a leader that has started
+	// Connections is what a generation had open when it was gated.
+	Connections int
 }
 
 // process is a running command, with or without huptime.
@@ -210,6 +227,15 @@ func (p *process) end() {
 // await waits for a line of the log and returns it.
 func (p *process) await(b *testing.B, msg string, generation int) event {
 	b.Helper()
+	e, err := p.find(msg, generation)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+// find is await for goroutines that may not end the benchmark.
+func (p *process) find(msg string, generation int) (event, error) {
 	limit := time.After(patience)
 	for {
 		p.mu.Lock()
@@ -217,14 +243,14 @@ func (p *process) await(b *testing.B, msg string, generation int) event {
 		for _, e := range p.events {
 			if e.Msg == msg && e.Generation == generation {
 				p.mu.Unlock()
-				return e
+				return e, nil
 			}
 		}
 		p.mu.Unlock()
 		select {
 		case <-changed:
 		case <-limit:
-			b.Fatalf("waited in vain for %q of generation %d", msg, generation)
+			return event{}, fmt.Errorf("waited in vain for %q of generation %d", msg, generation)
 		}
 	}
 }

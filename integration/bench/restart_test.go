@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -11,7 +14,7 @@ import (
 // the same service alone to its first answer. What is reported is the difference: what huptime adds.
 func BenchmarkFirstAnswer(b *testing.B) {
 	const pairs = 15
-	for _, kind := range []string{"nginx", "go", "python"} {
+	for _, kind := range []string{"nginx", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
 			for b.Loop() {
 				s := services[kind](b)
@@ -42,6 +45,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 				}
 				report(b, own, "start-ms")
 				report(b, added, "added-ms")
+				row(b, []string{"service", "its own start, ms", "added by huptime, ms"}, kind, spread(own, "%.1f"), spread(added, "%.1f"))
 			}
 		})
 	}
@@ -49,7 +53,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 
 // BenchmarkLatency compares the latency of requests while the service is restarted once a second with that of the same load without.
 func BenchmarkLatency(b *testing.B) {
-	const pairs, window = 7, 3 * time.Second
+	const pairs, window = 9, 3 * time.Second
 	for _, c := range []struct{ name, kind, mode string }{
 		{"nginx", "nginx", "--fork"}, {"go", "go", "--fork"}, {"go-exec", "go", "--exec"},
 	} {
@@ -66,18 +70,23 @@ func BenchmarkLatency(b *testing.B) {
 						restarts := (i+k)%2 == 1
 						var times []time.Duration
 						if restarts {
-							done := make(chan struct{})
+							done := make(chan error, 1)
 							go func() {
-								defer close(done)
 								for range 3 {
 									h.hup()
 									generation++
-									h.await(b, "restart finished", generation)
+									if _, err := h.find("restart finished", generation); err != nil {
+										done <- err
+										return
+									}
 									time.Sleep(window/3 - 100*time.Millisecond)
 								}
+								done <- nil
 							}()
 							times = s.load(b, window)
-							<-done
+							if err := <-done; err != nil {
+								b.Fatal(err)
+							}
 						} else {
 							times = s.load(b, window)
 						}
@@ -91,9 +100,14 @@ func BenchmarkLatency(b *testing.B) {
 						figures[which+"max-ms"] = append(figures[which+"max-ms"], quantile(times, 1))
 					}
 				}
-				for name, values := range figures {
-					report(b, values, name)
+				cells := []string{c.kind + ", " + strings.TrimPrefix(c.mode, "--")}
+				for _, name := range []string{"p50-ms", "p99.9-ms", "max-ms"} {
+					for _, which := range []string{"quiet-", "restarts-"} {
+						report(b, figures[which+name], which+name)
+						cells = append(cells, spread(figures[which+name], "%.2f"))
+					}
 				}
+				row(b, []string{"service, mode", "p50 without, ms", "with restarts", "p99.9 without, ms", "with restarts", "longest without, ms", "with restarts"}, cells...)
 			}
 		})
 	}
@@ -105,7 +119,7 @@ func BenchmarkGateProcesses(b *testing.B) {
 	for _, level := range []string{"listeners", "connections"} {
 		for _, n := range []int{10, 1000} {
 			b.Run(name(level, "/processes=", n), func(b *testing.B) {
-				const restarts = 5
+				const restarts = 9
 				for b.Loop() {
 					port := freePort(b)
 					s := service{[]string{prefork, strconv.Itoa(port), strconv.Itoa(n)}, local(port), askHTTP}
@@ -113,6 +127,8 @@ func BenchmarkGateProcesses(b *testing.B) {
 					var took []float64
 					for i := 1; i <= restarts; i++ {
 						h.await(b, "generation ready", i)
+						// It is ready as soon as one waits; what is measured is all of them.
+						awaitChildren(b, h.await(b, "generation started", i).PID, n)
 						h.hup()
 						ready := h.await(b, "generation ready", i+1)
 						gated := h.await(b, "generation gated", i)
@@ -120,8 +136,28 @@ func BenchmarkGateProcesses(b *testing.B) {
 						h.await(b, "generation ended", i)
 					}
 					report(b, took, "gate-ms")
+					row(b, []string{"level, processes", "gated after, ms"}, name(level, ", ", n), spread(took, "%.1f"))
 				}
 			})
+		}
+	}
+}
+
+// awaitChildren waits until a process has so many.
+func awaitChildren(b *testing.B, pid, n int) {
+	b.Helper()
+	file := fmt.Sprintf("/proc/%d/task/%d/children", pid, pid) // proc_pid_task(5), CONFIG_PROC_CHILDREN
+	for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			b.Fatal(err)
+		}
+		have := len(strings.Fields(string(text)))
+		if have == n {
+			return
+		}
+		if time.Now().After(limit) {
+			b.Fatalf("process %d has %d children, not %d", pid, have, n)
 		}
 	}
 }

@@ -1,45 +1,70 @@
 package bench
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
 
-// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All three run
-// all the time; slices of load go to them in turns, in one order and the other.
+// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All run
+// all the time; slices of load go to them in turns, in one order and the other. The service runs alone twice: how far the second is from the
+// first is the noise that the other ratios are to be held against. CPU time for a request, of all processes of the service and of the supervisor,
+// is reported besides: others' load on the machine disturbs it less.
 func BenchmarkRequests(b *testing.B) {
 	const rounds, slice = 15, 400 * time.Millisecond
+	variants := []struct {
+		name  string
+		flags []string
+	}{{"bare", nil}, {"again", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}}
 	for _, kind := range []string{"nginx", "redis", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
-			flags := [][]string{nil, {"--track=listeners"}, {"--track=connections"}}
-			var running [3]service
-			for i := range running {
+			running := make([]service, len(variants))
+			processes := make([][]int, len(variants))
+			for i, v := range variants {
 				running[i] = services[kind](b)
-				run(b, running[i].command, flags[i]...)
+				p := run(b, running[i].command, v.flags...)
 				running[i].awaitAnswer(b)
-				running[i].load(b, slice) // it warms up
+				running[i].rate(b, kind, slice) // it warms up
+				processes[i] = family(b, p.cmd.Process.Pid)
 			}
 			b.ResetTimer()
 			for b.Loop() {
-				var listeners, connections, bare []float64
+				bare := make([]float64, 0, rounds)
+				ratios := make([][]float64, len(variants))
+				requests := make([]int, len(variants))
+				before := make([]time.Duration, len(variants))
+				for i := range variants {
+					before[i] = wholeTime(b, processes[i])
+				}
 				for round := range rounds {
-					var rate [3]float64
+					rate := make([]float64, len(variants))
 					for k := range running {
 						i := k
 						if round%2 == 1 {
 							i = len(running) - 1 - k
 						}
-						began := time.Now()
-						n := len(running[i].load(b, slice))
-						rate[i] = float64(n) / time.Since(began).Seconds()
+						var n int
+						n, rate[i] = running[i].rate(b, kind, slice)
+						requests[i] += n
 					}
 					bare = append(bare, rate[0])
-					listeners = append(listeners, rate[1]/rate[0])
-					connections = append(connections, rate[2]/rate[0])
+					for i := range variants {
+						ratios[i] = append(ratios[i], rate[i]/rate[0])
+					}
 				}
 				report(b, bare, "bare-req/s")
-				report(b, listeners, "listeners-ratio")
-				report(b, connections, "connections-ratio")
+				for i, v := range variants[1:] {
+					report(b, ratios[i+1], v.name+"-ratio")
+				}
+				cells := []string{kind}
+				for i, v := range variants {
+					each := float64((wholeTime(b, processes[i]) - before[i]).Microseconds()) / float64(requests[i])
+					b.ReportMetric(each, v.name+"-cpu-µs/req")
+					cells = append(cells, fmt.Sprintf("%.1f", each))
+				}
+				row(b, []string{"service", "bare, CPU µs a request", "bare again", "listeners", "connections"}, cells...)
+				row(b, []string{"service", "bare, requests/s", "bare again", "listeners", "connections"}, kind,
+					spread(bare, "%.0f"), spread(ratios[1], "%.3f"), spread(ratios[2], "%.3f"), spread(ratios[3], "%.3f"))
 			}
 		})
 	}

@@ -96,3 +96,13 @@ func TestUndumpable(t *testing.T) {
 		}
 	}
 }
+
+// TestWorkersOfAnotherUser: nginx's, while every accept is asked for. As TestRootWithDefaultCapabilities at the other level.
+func TestWorkersOfAnotherUser(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, r string) {
+		port := freePort(t)
+		b := nginxService(t, port)
+		b.args = append([]string{b.args[0], "--track=connections"}, b.args[1:]...)
+		serves{kinds: []int{1}, vain: true}.restart(t, b.run(r), port)
+	})
+}

@@ -19,7 +19,7 @@ func TestOutOfMemory(t *testing.T) {
 		c := b.run(r)
 		c.await("generation ready", 1)
 		if !limited(c.pid(), b.memory) {
-			t.Skip("unsupported here: "+r+" sets no memory limit: there is no memory controller that it could use")
+			t.Skip("unsupported here: " + r + " sets no memory limit: there is no memory controller that it could use")
 		}
 		b.write("config", "eat=400")
 		// No load meanwhile: while the victim's memory is on its way back, the kernel kills whoever asks for some.
@@ -37,6 +37,38 @@ func TestOutOfMemory(t *testing.T) {
 		c.await("restart finished", 5)
 		c.await("generation ended", 1)
 		l.check()
+		c.signal(15)
+		c.exit()
+	})
+}
+
+// TestOldOneIsSpared: also where the old generation is the larger one by far, which is what the kernel would take.
+func TestOldOneIsSpared(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, r string) {
+		port := freePort(t)
+		b := scratch(t, "--", "/goserver", "-addr", fmt.Sprintf("127.0.0.1:%d", port), "-config", "/config").restricted()
+		b.write("config", "eat=90")
+		b.memory = 150 << 20
+		c := b.run(r)
+		c.await("generation ready", 1)
+		if !limited(c.pid(), b.memory) {
+			t.Skip("unsupported here: " + r + " sets no memory limit: there is no memory controller that it could use")
+		}
+		b.write("config", "eat=70")
+		for i := range 3 {
+			c.hup()
+			c.await("restart failed", i+2)
+			c.awaitConnection(port)
+		}
+		b.write("config", "eat=1")
+		c.hup()
+		c.await("restart finished", 5)
+		c.await("generation ended", 1)
+		// The new one is not the first to go any more.
+		pid := strings.TrimSpace(c.exec("/inside", "score", fmt.Sprint(c.await("generation started", 5).PID)))
+		if pid != "0" {
+			t.Errorf("oom_score_adj of generation 5: %s", pid)
+		}
 		c.signal(15)
 		c.exit()
 	})

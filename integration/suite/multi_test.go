@@ -9,9 +9,9 @@ import (
 // copies is how many copies of the service the tests of --multi run.
 const copies = 4
 
-// TestMulti: a single-process server becomes a pool. Ten restarts under load, with one socket for all copies and with one for each.
+// TestMulti: a single-process server becomes a pool. Six restarts under load, with one socket for all copies and with one for each.
 func TestMulti(t *testing.T) {
-	const restarts = 10
+	const restarts = 6
 	for _, flags := range [][]string{{"--multi=4"}, {"--multi=4", "--multi-reuseport"}, {"--multi=4", "--exec"}} {
 		for name, make := range map[string]func(t *testing.T) service{
 			"thread": func(t *testing.T) service { return python(t, "thread") },

@@ -1,4 +1,4 @@
-package notify
+package puppets
 
 import (
 	"runtime"
@@ -8,7 +8,7 @@ import (
 )
 
 // makeCall issues the call on the calling thread.
-func makeCall(o puppetOrder) (int, unix.Errno) {
+func makeCall(o Order) (int, unix.Errno) {
 	args := o.Args
 	for i, b := range o.Memory {
 		if len(b) > 0 {
