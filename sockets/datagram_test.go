@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
 // receiveOn makes and binds a datagram socket.
 func (p *puppet) receiveOn(t *testing.T, addr netip.AddrPort, flags int) service {
 	t.Helper()
-	fd := p.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|flags, 0)
+	fd := p.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|flags, 0)
 	raw := rawAddress(addr)
-	p.must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
-	name := p.call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
+	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
+	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
 	bound, err := ParseSockaddr(name.Memory[1][:sizeofSockaddrIn6])
 	if name.Errno != 0 || err != nil {
 		t.Fatal(name.Errno, err)
@@ -79,10 +80,10 @@ func TestDatagramsStay(t *testing.T) {
 		r := restartDatagrams(t, level, unix.SOCK_NONBLOCK, nil)
 		send(t, r.addr, "waits")
 		r.gate(t)
-		if got := r.old.call(t, 0, unix.SYS_RECVFROM, r.fd, make([]byte, 16), 16, 0, 0, 0); got.Errno != unix.EAGAIN {
+		if got := r.old.Call(t, 0, unix.SYS_RECVFROM, r.fd, make([]byte, 16), 16, 0, 0, 0); got.Errno != unix.EAGAIN {
 			t.Errorf("the gated generation received %d bytes, %v", got.Value, got.Errno)
 		}
-		got := r.new.call(t, 0, unix.SYS_RECVFROM, r.at.fd, make([]byte, 16), 16, 0, 0, 0)
+		got := r.new.Call(t, 0, unix.SYS_RECVFROM, r.at.fd, make([]byte, 16), 16, 0, 0, 0)
 		if got.Errno != 0 || string(got.Memory[1][:got.Value]) != "waits" {
 			t.Errorf("the new generation received %d bytes, %v", got.Value, got.Errno)
 		}
@@ -92,13 +93,13 @@ func TestDatagramsStay(t *testing.T) {
 // A thread that waits in recvfrom waits on, on the dummy.
 func TestDatagramsBlocked(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		var waiting *pendingCall
+		var waiting *puppets.Pending
 		r := restartDatagrams(t, level, 0, func(g *generation, s service) {
-			tid := g.must(t, 1, unix.SYS_GETTID)
-			waiting = g.begin(t, 1, unix.SYS_RECVFROM, s.fd, make([]byte, 16), 16, 0, 0, 0)
+			tid := g.Must(t, 1, unix.SYS_GETTID)
+			waiting = g.Begin(t, 1, unix.SYS_RECVFROM, s.fd, make([]byte, 16), 16, 0, 0, 0)
 			waitsIn(t, g.puppet, tid, unix.SYS_RECVFROM)
 		})
-		if found := waitedOn(group(r.old.pid), map[uint64]struct{}{r.old.inode(t, r.fd): {}}); len(found) != 1 {
+		if found := waitedOn(group(r.old.PID), map[uint64]struct{}{r.old.inode(t, r.fd): {}}); len(found) != 1 {
 			t.Error("nobody is seen to wait on the socket")
 		}
 		r.gate(t)
@@ -107,13 +108,13 @@ func TestDatagramsBlocked(t *testing.T) {
 		}
 		for range 10 {
 			send(t, r.addr, "hello")
-			got := r.new.call(t, 0, unix.SYS_RECVFROM, r.at.fd, make([]byte, 16), 16, 0, 0, 0)
+			got := r.new.Call(t, 0, unix.SYS_RECVFROM, r.at.fd, make([]byte, 16), 16, 0, 0, 0)
 			if got.Errno != 0 || got.Value != 5 {
 				t.Fatalf("the new generation received %d bytes, %v", got.Value, got.Errno)
 			}
 		}
 		select {
-		case got := <-waiting.results:
+		case got := <-waiting.Results():
 			t.Errorf("the old generation's recvfrom returned %d, %v", got.Value, got.Errno)
 		default:
 		}
@@ -125,31 +126,31 @@ func TestDatagramsEpoll(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		var set int
 		r := restartDatagrams(t, level, unix.SOCK_NONBLOCK, func(g *generation, s service) {
-			set = g.must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			set = g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 			event := abi.Native.EpollEvent(unix.EPOLLIN, uint64(s.fd))
-			g.must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, event)
+			g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, event)
 		})
 		client := send(t, r.addr, "question")
 		from := make([]byte, 16)
-		got := r.old.call(t, 0, unix.SYS_RECVFROM, r.fd, make([]byte, 16), 16, 0, from, []byte{16, 0, 0, 0})
+		got := r.old.Call(t, 0, unix.SYS_RECVFROM, r.fd, make([]byte, 16), 16, 0, from, []byte{16, 0, 0, 0})
 		if got.Errno != 0 {
 			t.Fatal(got.Errno)
 		}
 		r.gate(t)
 		send(t, r.addr, "later")
-		events := r.old.call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 64), 4, 20, 0, 0)
+		events := r.old.Call(t, 0, unix.SYS_EPOLL_PWAIT, set, make([]byte, 64), 4, 20, 0, 0)
 		if events.Errno != 0 || events.Value != 0 {
 			t.Errorf("the gated generation is told of %d events, %v", events.Value, events.Errno)
 		}
 		peer := got.Memory[4]
-		r.old.must(t, 0, unix.SYS_SENDTO, r.fd, []byte("answer"), 6, 0, peer, len(peer))
+		r.old.Must(t, 0, unix.SYS_SENDTO, r.fd, []byte("answer"), 6, 0, peer, len(peer))
 		buf := make([]byte, 16)
 		client.SetDeadline(time.Now().Add(patience))
 		if n, err := client.Read(buf); err != nil || string(buf[:n]) != "answer" {
 			t.Errorf("the client got %q, %v", buf[:n], err)
 		}
 		stopped := 0
-		err := r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.pid) }, func() { stopped++ })
+		err := r.old.tracker.AwaitDrained(t.Context(), r.preserved.Claimed, func() []int { return group(r.new.PID) }, func() { stopped++ })
 		if err != nil || stopped != 1 {
 			t.Errorf("%v, stopped %d times", err, stopped)
 		}
@@ -163,16 +164,16 @@ func TestDatagramsConversation(t *testing.T) {
 		client := freeDatagramPort(t)
 		r := restartDatagrams(t, level, unix.SOCK_NONBLOCK, func(g *generation, s service) {
 			on := []byte{1, 0, 0, 0}
-			g.must(t, 0, unix.SYS_SETSOCKOPT, s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, on, 4)
-			talk = g.must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
-			g.must(t, 0, unix.SYS_SETSOCKOPT, talk, unix.SOL_SOCKET, unix.SO_REUSEADDR, on, 4)
+			g.Must(t, 0, unix.SYS_SETSOCKOPT, s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, on, 4)
+			talk = g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
+			g.Must(t, 0, unix.SYS_SETSOCKOPT, talk, unix.SOL_SOCKET, unix.SO_REUSEADDR, on, 4)
 			raw, peer := rawAddress(s.addr), rawAddress(client)
-			g.must(t, 0, unix.SYS_BIND, talk, raw, len(raw))
-			g.must(t, 0, unix.SYS_CONNECT, talk, peer, len(peer))
+			g.Must(t, 0, unix.SYS_BIND, talk, raw, len(raw))
+			g.Must(t, 0, unix.SYS_CONNECT, talk, peer, len(peer))
 		})
 		r.gate(t)
 		r.outstanding(t, 1)
-		r.old.must(t, 0, unix.SYS_CLOSE, talk)
+		r.old.Must(t, 0, unix.SYS_CLOSE, talk)
 		r.outstanding(t, 0)
 	})
 }
@@ -183,7 +184,7 @@ func TestDatagramsSwept(t *testing.T) {
 	service := g.receiveOn(t, freeDatagramPort(t), 0)
 	for range 3 * minSweep {
 		s := g.receiveOn(t, freeDatagramPort(t), 0)
-		g.must(t, 0, unix.SYS_CLOSE, s.fd)
+		g.Must(t, 0, unix.SYS_CLOSE, s.fd)
 	}
 	eventually(t, "closed sockets are forgotten", func() bool { return len(g.tracker.listeningInodes()) <= 2*minSweep })
 	p := collect(t, g)
