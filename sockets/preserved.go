@@ -33,6 +33,7 @@ type Socket struct {
 	steered bool
 	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
 	surplus bool
+	served  bool                        // of a surplus socket: nothing waits in it any more, and the old generation is gated on it
 	empty   int                         // of a surplus socket: how often in a row nothing waited in it
 	early   map[netip.AddrPort]struct{} // likewise: clients that were connecting when the group was steered
 }

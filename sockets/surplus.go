@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,21 +43,22 @@ func (p *Preserved) surplusLeft() []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if s.surplus && !s.claimed && s.fd >= 0 {
+		if s.surplus && !s.served && !s.claimed && s.fd >= 0 {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// letGo closes one of the surplus. With the last one the steering ends.
+// letGo closes one of the surplus, of which the supervisor has the last descriptor. With the last one the steering ends.
 func (p *Preserved) letGo(s *Socket) {
 	p.mu.Lock()
 	if s.fd >= 0 && !s.claimed {
 		s.close()
 	}
+	open := slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.surplus && !s.claimed && s.fd >= 0 })
 	p.mu.Unlock()
-	if len(p.surplusLeft()) == 0 {
+	if !open {
 		p.endSteering()
 	}
 }
@@ -70,7 +72,7 @@ func (p *Preserved) endSteering() {
 	p.steerings = nil
 }
 
-// emptySurplus gates the generation on those of the surplus in which nothing waits any more, and closes them. It tells whether there are
+// emptySurplus gates the generation on those of the surplus in which nothing waits any more, and closes them where it can. It tells whether there are
 // others.
 func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 	d.t.mu.Lock()
@@ -95,7 +97,12 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 			d.t.log.Warn("cannot gate a socket that nobody has claimed", slog.Int("generation", d.t.generation),
 				slog.String("address", s.String()), slog.String("error", err.Error()))
 		}
-		from.letGo(s)
+		// At level connections who does not accept has it still, and would get clients without the steering: that ends with the
+		// generation then (Preserved.Close).
+		s.served = true
+		if !d.t.holds(s.Inode) {
+			from.letGo(s)
+		}
 	}
 	return left
 }
