@@ -53,6 +53,7 @@ func BuildFilter(level Level, options ...FilterOption) (Program, error) {
 		return nil, fmt.Errorf("cannot build the filter: %w", err)
 	}
 	rules := trackingRules(level)
+	rules = append(rules, steeringRules()...)
 	rules = append(rules, pathRules(options)...)
 	if !slices.Contains(options, WithSIGHUP) {
 		rules = append(rules, deafnessRules()...)
@@ -148,6 +149,19 @@ func trackingRules(level Level) []rule {
 			rule{call: "accept4", action: seccomp.ActNotify},
 			rule{call: "close", action: seccomp.ActNotify},
 		)
+	}
+	return rules
+}
+
+// steeringRules are about the options by which a service attaches a program of its own to a SO_REUSEPORT group: there is
+// none that tells whether it did. i386's socketcall has its arguments in memory, and passes.
+func steeringRules() []rule {
+	equals := func(argument uint, value uint64) seccomp.ScmpCondition {
+		return seccomp.ScmpCondition{Argument: argument, Op: seccomp.CompareMaskedEqual, Operand1: 0xffffffff, Operand2: value}
+	}
+	var rules []rule
+	for _, option := range []uint64{unix.SO_ATTACH_REUSEPORT_CBPF, unix.SO_ATTACH_REUSEPORT_EBPF} {
+		rules = append(rules, rule{"setsockopt", seccomp.ActNotify, []seccomp.ScmpCondition{equals(1, unix.SOL_SOCKET), equals(2, option)}})
 	}
 	return rules
 }

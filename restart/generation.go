@@ -86,6 +86,9 @@ type process interface {
 	// Yield says that a successor is about to start, which may claim what is in to: the paths that both
 	// use are the successor's from now on. nil takes it back, because the successor has failed.
 	Yield(to *sockets.Preserved)
+	// Shrink is told what a successor that is ready could claim: where it has claimed only some sockets of a SO_REUSEPORT group, the
+	// others get no clients any more, and this generation serves those that wait in them. It comes before Gate.
+	Shrink(from *sockets.Preserved)
 	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is
 	// asked again during the drain, and tells how many accepted connections it has.
 	Gate(ctx context.Context, which func() []*sockets.Socket) (int, error)

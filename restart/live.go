@@ -105,11 +105,23 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 // Yield implements process.
 func (p *live) Yield(to *sockets.Preserved) { p.tracker.Yield(to) }
 
+// emptyLimit is how long a generation that can't be gated may take to serve what waits in surplus sockets.
+const emptyLimit = 2 * time.Second
+
+// Shrink implements process.
+func (p *live) Shrink(from *sockets.Preserved) { p.tracker.Shrink(from) }
+
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
 	p.gated = which
 	p.census.resolve(p.knocks.Generation)
 	if err := p.tracker.Gate(ctx, which()); err != nil {
+		if errors.Is(err, sockets.ErrOpaque) {
+			// Its stop signal is next, which closes the sockets that its successor has no use for.
+			ctx, cancel := context.WithTimeout(ctx, emptyLimit)
+			defer cancel()
+			p.tracker.AwaitEmptied(ctx)
+		}
 		return 0, err
 	}
 	return p.tracker.Outstanding(p.newer)

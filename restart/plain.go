@@ -110,6 +110,9 @@ func (p *plain) AwaitReady(ctx context.Context, running func()) error {
 
 func (*plain) Promoted() {}
 
+// Shrink implements process.
+func (*plain) Shrink(*sockets.Preserved) {}
+
 // Collect implements process: there is nothing that could be kept.
 func (*plain) Collect() (*sockets.Preserved, error) { return nil, nil }
 

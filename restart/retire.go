@@ -95,7 +95,14 @@ func (m *machine) replace() {
 // where it is yet to come.
 func (m *machine) retire(old, by *generation, which func() []*sockets.Socket) {
 	old.state = gating
+	var from *sockets.Preserved
+	if by != nil {
+		from = by.from
+	}
 	go func() {
+		if from != nil {
+			old.process.Shrink(from)
+		}
 		connections, err := old.process.Gate(old.ctx, which)
 		m.post(func() { m.gated(old, by, connections, err) })
 	}()

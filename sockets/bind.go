@@ -38,6 +38,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	if address.AddrPort.Addr().Zone() != "" {
 		defer func() { t.noteBound(r, boundName{address: address}) }() // see rescope
 	}
+	if !address.chosen() {
+		// Likewise: what has the address by then.
+		defer t.noteDatagram(r)
+	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
@@ -114,6 +118,9 @@ func (b *binding) close() {
 func (t *Tracker) planted(b *binding, s *Socket) {
 	t.log.Debug("preserved socket planted", slog.Int("generation", t.generation),
 		slog.String("address", s.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.r.FD()))
+	if s.steered {
+		t.noteSteered(s.Inode) // the group keeps its program
+	}
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})

@@ -10,7 +10,7 @@ import (
 	"huptime/internal/proc"
 )
 
-// Collect gets a duplicate of every listening TCP and unix socket of the tracker's
+// Collect gets a duplicate of every listening socket of the tracker's
 // generation into the supervisor. pids are the generation's processes. Nothing
 // is taken from them: they go on accepting. The caller owns what it returns.
 //
@@ -41,6 +41,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		s, err := t.collectFrom(holders[inode], inode, own)
 		switch {
 		case err == nil:
+			s.steered = t.isSteered(inode)
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
 		case errors.Is(err, errUnlocated):
@@ -133,12 +134,20 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if st.Ino != inode {
 		return nil, errNotPreservable // the number was used again meanwhile
 	}
-	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
-		return nil, errNotPreservable // listen failed, or was undone by shutdown
-	}
 	key, err := describe(fd, pid)
+	if errors.Is(err, unix.ENOTSOCK) {
+		return nil, errNotPreservable
+	}
 	if err != nil {
 		return nil, err
+	}
+	if key.datagram() {
+		// One that has a peer belongs to a conversation, and that to a generation.
+		if _, err := unix.Getpeername(fd); err != unix.ENOTCONN {
+			return nil, errNotPreservable
+		}
+	} else if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+		return nil, errNotPreservable // listen failed, or was undone by shutdown
 	}
 	if key.NetNS != own {
 		return nil, errNotPreservable
@@ -149,8 +158,8 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 			return nil, os.NewSyscallError("getsockname", err)
 		}
 		address, ok := SockaddrOf(name)
-		if !ok {
-			return nil, errNotPreservable
+		if !ok || address.chosen() {
+			return nil, errNotPreservable // or its bind has failed
 		}
 		key = key.at(address)
 	}

@@ -91,6 +91,13 @@ func unixRequest(states, inode, show uint32) []byte {
 
 // unixSockets makes one request and calls visit for each socket of the answer.
 func (d *Diag) unixSockets(request []byte, flags netlink.HeaderFlags, visit func(unixSocket)) error {
+	return d.bySockFamily(request, flags, func(answer iter.Seq2[netlink.Message, error], sequence uint32) error {
+		return visitUnix(answer, sequence, visit)
+	})
+}
+
+// bySockFamily makes one request of SOCK_DIAG_BY_FAMILY, whose answer read reads to its end.
+func (d *Diag) bySockFamily(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -101,14 +108,14 @@ func (d *Diag) unixSockets(request []byte, flags netlink.HeaderFlags, visit func
 			return err
 		}
 	}
-	err := d.exchangeUnix(request, flags, visit)
+	err := d.exchangeSockets(request, flags, read)
 	if err != nil && !errors.Is(err, errInterrupted) {
 		_ = d.hangUp() // as dump does
 	}
 	return err
 }
 
-func (d *Diag) exchangeUnix(request []byte, flags netlink.HeaderFlags, visit func(unixSocket)) error {
+func (d *Diag) exchangeSockets(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
 	if err := d.conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
 		return err
 	}
@@ -119,11 +126,22 @@ func (d *Diag) exchangeUnix(request []byte, flags netlink.HeaderFlags, visit fun
 	if err != nil {
 		return err
 	}
-	return visitUnix(d.conn.ReceiveIter(), sent.Header.Sequence, visit)
+	return read(d.conn.ReceiveIter(), sent.Header.Sequence)
 }
 
 // visitUnix reads an answer to its end.
 func visitUnix(answer iter.Seq2[netlink.Message, error], sequence uint32, visit func(unixSocket)) error {
+	return visitSockets(answer, sequence, func(data []byte) error {
+		s, err := parseUnixSocket(data)
+		if err == nil {
+			visit(s)
+		}
+		return err
+	})
+}
+
+// visitSockets reads an answer to a SOCK_DIAG_BY_FAMILY to its end; visit gets each message without its header.
+func visitSockets(answer iter.Seq2[netlink.Message, error], sequence uint32, visit func(data []byte) error) error {
 	interrupted := false
 	for m, err := range answer {
 		if err != nil {
@@ -138,11 +156,9 @@ func visitUnix(answer iter.Seq2[netlink.Message, error], sequence uint32, visit 
 		if m.Header.Type != unix.SOCK_DIAG_BY_FAMILY {
 			continue
 		}
-		s, err := parseUnixSocket(m.Data)
-		if err != nil {
+		if err := visit(m.Data); err != nil {
 			return err
 		}
-		visit(s)
 	}
 	if interrupted {
 		return errInterrupted

@@ -28,7 +28,8 @@
 // # What each notified call is asked for
 //
 //	bind          a preserved socket is planted for a preserved address
-//	listen        which sockets are listening sockets
+//	listen        which sockets are listening sockets; of datagram sockets, bind
+//	setsockopt    whether the service steers a SO_REUSEPORT group itself
 //	accept        readiness; in a gated generation the dummy is planted here
 //	close         a hint to a drain, see below
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
@@ -72,6 +73,18 @@
 // descriptor, when the supervisor is told twice before it looks, or when a signal interrupts the call before
 // the supervisor has received it. In the last case the program sees EINTR, and its descriptor is still open: that is
 // the price of asking, and one reason for the other level.
+//
+// # Datagrams
+//
+// A datagram socket that is bound is a listening one; one that has a peer is a conversation of its generation's, and counts as a connection.
+// There is no accept between the queue and the program, and none of the calls that take a datagram is notified. They are gated by remote
+// calls at either level, with care for the answers that a program has in hand: see sealDatagrams. What a generation has in hand can't be
+// seen; before it is stopped it is given a moment in which nothing happens (drain.quiet).
+//
+// # Groups
+//
+// Sockets of equal keys (SO_REUSEPORT) are claimed in order. Those that are left over are surplus: the group is steered away from them
+// (Shrink), the old generation serves what waits in them, is gated on them one by one, and they are closed before it ends.
 //
 // # Gating, level listeners
 //

@@ -24,11 +24,15 @@ type drain struct {
 	diag  *Diag
 	newer func() []int // processes of the generations that came after
 
-	ports map[uint16]struct{}
+	ports map[uint16]struct{} // of TCP sockets
+	talks map[uint16]struct{} // ports of UDP sockets
 	names map[string]struct{} // of unix sockets
 	conns []Connection        // reused from poll to poll
 	// own are the connections, by inode, that this generation has.
 	own map[uint32]struct{}
+
+	calm  calm
+	began time.Time
 }
 
 // Outstanding tells how many connections the gated generation has open on its
@@ -64,7 +68,11 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		if err := d.poll(); err != nil {
 			return err
 		}
-		if d.over() {
+		left := d.emptySurplus(ctx)
+		if left {
+			wait = shortestPoll
+		}
+		if d.over() && !left && d.quiet() {
 			empty++
 			wait = shortestPoll
 		} else {
@@ -154,14 +162,14 @@ func (d *drain) over() bool {
 }
 
 // CloseIdle makes a drain end also when all connections that are left have been idle for d: nothing was sent or received
-// on them, and no byte waits. Call it before the drain begins. Connections of unix sockets are never idle: the kernel does not tell.
+// on them, and no byte waits. Call it before the drain begins. Connections of unix sockets and UDP sockets that have a peer are never idle: the kernel does not tell.
 func (t *Tracker) CloseIdle(d time.Duration) { t.idle = d }
 
 func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
 	g := t.gate
 	t.mu.Unlock()
-	d := &drain{t: t, g: g, newer: newer, ports: make(map[uint16]struct{}), names: make(map[string]struct{})}
+	d := &drain{t: t, g: g, newer: newer, began: time.Now(), ports: make(map[uint16]struct{}), talks: make(map[uint16]struct{}), names: make(map[string]struct{})}
 	if g != nil {
 		d.gatedAddresses()
 	}
@@ -174,9 +182,13 @@ func (d *drain) gatedAddresses() {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	for _, s := range d.g.sockets {
-		if s.Key.Address.Family == unix.AF_UNIX {
+		switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
+		case unixSocket && s.Key.datagram():
+		case unixSocket:
 			d.names[s.Path] = struct{}{}
-		} else {
+		case s.Key.datagram():
+			d.talks[s.Key.Address.Port()] = struct{}{}
+		default:
 			d.ports[s.Key.Address.Port()] = struct{}{}
 		}
 	}
@@ -238,6 +250,9 @@ func (d *drain) dump() (err error) {
 		list = d.diag.DetailedTCPConnections
 	}
 	if d.conns, err = list(d.conns[:0], d.ports); err != nil {
+		return err
+	}
+	if d.conns, err = d.diag.UDPConversations(d.conns, d.talks); err != nil {
 		return err
 	}
 	d.conns, err = d.diag.UnixConnections(d.conns, d.names)

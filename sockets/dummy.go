@@ -2,13 +2,14 @@ package sockets
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// dummy is a listening socket that nobody can reach: what a gated
+// dummy is a listening socket that nobody can reach, or a datagram socket without a name: what a gated
 // generation has in place of a preserved one. It owns its descriptor.
 type dummy struct {
 	fd       int
@@ -17,7 +18,7 @@ type dummy struct {
 	nonblock bool
 	address  unix.Sockaddr
 	family   int
-	kind     int // SOCK_STREAM or SOCK_SEQPACKET
+	kind     int // SOCK_STREAM, SOCK_SEQPACKET or SOCK_DGRAM
 	protocol int
 }
 
@@ -25,7 +26,7 @@ type dummy struct {
 // The port is the kernel's choice, on loopback.
 func newDummy(k Key, nonblock bool) (*dummy, error) {
 	d := &dummy{nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
-	if d.family != unix.AF_UNIX {
+	if d.family != unix.AF_UNIX && d.kind != unix.SOCK_DGRAM {
 		d.protocol = unix.IPPROTO_TCP
 	}
 	kind := d.kind | unix.SOCK_CLOEXEC
@@ -45,6 +46,9 @@ func newDummy(k Key, nonblock bool) (*dummy, error) {
 }
 
 func (d *dummy) open() error {
+	if d.kind == unix.SOCK_DGRAM {
+		return d.identify() // unbound: nothing can be sent to it
+	}
 	loopback := unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	switch d.family {
 	case unix.AF_INET6:
@@ -67,14 +71,29 @@ func (d *dummy) open() error {
 	if err := unix.Listen(d.fd, unix.SOMAXCONN); err != nil {
 		return os.NewSyscallError("listen", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(d.fd, &st); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	d.inode = st.Ino
 	name, err := unix.Getsockname(d.fd)
 	d.address = name
-	return os.NewSyscallError("getsockname", err)
+	return errors.Join(os.NewSyscallError("getsockname", err), d.identify())
+}
+
+func (d *dummy) identify() error {
+	var st unix.Stat_t
+	err := unix.Fstat(d.fd, &st)
+	d.inode = st.Ino
+	return os.NewSyscallError("fstat", err)
+}
+
+// limitLike gives the dummy the time after which a call that waits for a datagram returns in vain (SO_RCVTIMEO): programs
+// look then whether they are to end.
+func (d *dummy) limitLike(s *Socket) {
+	fd, ok := s.copy()
+	if !ok {
+		return
+	}
+	defer unix.Close(fd)
+	if limit, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO); err == nil {
+		_ = unix.SetsockoptTimeval(d.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, limit)
+	}
 }
 
 // farthest is the greatest time to live that a packet can have. Others are sent with 64, or what net.ipv4.ip_default_ttl says.

@@ -76,6 +76,11 @@ type edit struct {
 	successors map[registration]int
 	// remove takes the entries out altogether.
 	remove bool
+	// dummies are to be registered beside the sockets at the numbers of these entries; none where nil.
+	dummies map[registration]*dummy
+	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
+	// when it can.
+	datagrams bool
 	// copyOf copies a descriptor of a process.
 	copyOf func(pid, fd int) (int, error)
 }
@@ -159,7 +164,7 @@ func (e edit) all(sets map[setAt]int) error {
 			continue
 		}
 		if socket, ok := sockets[r.inode]; ok {
-			failed = errors.Join(failed, r.silence(set, socket, e.remove))
+			failed = errors.Join(failed, r.silence(set, socket, e.datagrams, e.remove))
 		} else {
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
@@ -171,11 +176,16 @@ func (e edit) all(sets map[setAt]int) error {
 }
 
 // silence changes one entry. It makes the number of the entry in the caller's table.
-func (r registration) silence(set, socket int, remove bool) error {
+func (r registration) silence(set, socket int, sends, remove bool) error {
 	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
 	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+	if sends && r.events&unix.EPOLLET == 0 {
+		// It asks for this because it is waiting to send. Edge-triggered entries ask for it always, and it would be
+		// told of every datagram that its successor has sent.
+		nothing.Events = r.events & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLONESHOT)
+	}
 	how := unix.EPOLL_CTL_MOD
 	if remove {
 		how = unix.EPOLL_CTL_DEL

@@ -53,6 +53,9 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 			return added, err
 		}
 		d.stands = s.Inode
+		if s.Key.datagram() {
+			d.limitLike(s)
+		}
 		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
 		added++
 	}
@@ -71,12 +74,20 @@ func (g *gate) close() {
 	clear(g.dummies)
 }
 
-func (g *gate) inodes() map[uint64]struct{} {
+// streams are the gated sockets that have connections, by inode.
+func (g *gate) streams() map[uint64]struct{} { return g.inodes(false) }
+
+// datagrams are the gated datagram sockets, by inode.
+func (g *gate) datagrams() map[uint64]struct{} { return g.inodes(true) }
+
+func (g *gate) inodes(datagram bool) map[uint64]struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	set := make(map[uint64]struct{}, len(g.sockets))
-	for inode := range g.sockets {
-		set[inode] = struct{}{}
+	for inode, s := range g.sockets {
+		if s.Key.datagram() == datagram {
+			set[inode] = struct{}{}
+		}
 	}
 	return set
 }
@@ -188,10 +199,12 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	if len(fresh) == 0 {
 		return nil
 	}
+	// Connections first: what waits for datagrams may have to be waited for.
+	defer t.sealDatagrams(ctx, g, fresh)
 	if t.level == notify.LevelListeners {
 		return t.seal(ctx, g, fresh)
 	}
-	inodes := g.inodes()
+	inodes := g.streams()
 	holders, opaque := proc.Holders(fresh, inodes)
 	g.mu.Lock()
 	for inode, list := range holders {
@@ -247,6 +260,7 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fu
 			continue
 		}
 		e.entries = append(e.entries, r)
+		e.datagrams = e.datagrams || g.socket(r.inode).Key.datagram()
 		if _, ok := e.sockets[r.inode]; ok {
 			continue
 		}

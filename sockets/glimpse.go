@@ -10,16 +10,21 @@ import (
 )
 
 // kinds are the protocols by the names that the kernel gives them (struct proto in net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c,
-// net/mptcp/protocol.c, net/unix/af_unix.c; unix datagram and seqpacket sockets have one name, and are not told apart).
+// net/mptcp/protocol.c, net/ipv4/udp.c, net/ipv6/udp.c, net/unix/af_unix.c). Unix datagram and seqpacket sockets have one name: their type
+// stays 0, see completed.
 var kinds = map[string]struct {
 	family   uint16
+	kind     int
 	protocol int
 }{
-	"TCP":         {unix.AF_INET, unix.IPPROTO_TCP},
-	"TCPv6":       {unix.AF_INET6, unix.IPPROTO_TCP},
-	"MPTCP":       {unix.AF_INET, unix.IPPROTO_MPTCP},
-	"MPTCPv6":     {unix.AF_INET6, unix.IPPROTO_MPTCP},
-	"UNIX-STREAM": {unix.AF_UNIX, 0},
+	"TCP":         {unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	"TCPv6":       {unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	"MPTCP":       {unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
+	"MPTCPv6":     {unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
+	"UDP":         {unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+	"UDPv6":       {unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+	"UNIX-STREAM": {unix.AF_UNIX, unix.SOCK_STREAM, 0},
+	"UNIX":        {unix.AF_UNIX, 0, 0},
 }
 
 // glimpse describes the socket that the caller is about to bind where it can't be copied: pidfd_getfd(2) is denied by the
@@ -52,7 +57,7 @@ func (t *Tracker) glimpse(r *notify.Request) (key Key, nonblock bool, err error)
 	if !ok || theirs != ours {
 		return Key{}, false, errNotPreservable
 	}
-	key = Key{Type: unix.SOCK_STREAM, Protocol: kind.protocol, Address: Address{Family: kind.family}}
+	key = Key{Type: kind.kind, Protocol: kind.protocol, Address: Address{Family: kind.family}}
 	key.NetNS, err = ownNamespace()
 	return key, info.Flags&unix.O_NONBLOCK != 0, err
 }
@@ -66,6 +71,9 @@ func (p *Preserved) completed(k Key) Key {
 	for _, s := range p.sockets {
 		like := s.Key
 		like.Device = k.Device
+		if k.Type == 0 {
+			like.Type = 0
+		}
 		if k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() {
 			like.V6Only = k.V6Only
 		}

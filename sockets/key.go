@@ -34,7 +34,11 @@ func (k Key) String() string {
 		return k.Address.String()
 	}
 	s := "tcp://"
-	if k.Type != unix.SOCK_STREAM {
+	switch k.Type {
+	case unix.SOCK_STREAM:
+	case unix.SOCK_DGRAM:
+		s = "udp://"
+	default:
 		s = fmt.Sprintf("type %d, ", k.Type)
 	}
 	s += k.Address.String()
@@ -79,7 +83,10 @@ func (k Key) scoped() Key {
 }
 
 // errNotPreservable: the socket is of a kind that this package leaves alone.
-var errNotPreservable = errors.New("neither a TCP nor a listening unix socket")
+var errNotPreservable = errors.New("no socket of a kind that is preserved, or one that clients can't reach")
+
+// datagram tells whether the socket has a queue of datagrams and none of connections.
+func (k Key) datagram() bool { return k.Type == unix.SOCK_DGRAM }
 
 // describe fills in all of a key but its address, from a descriptor of the
 // supervisor's own that is a duplicate of the process pid's.
@@ -108,7 +115,10 @@ func describe(fd, pid int) (Key, error) {
 	if domain == unix.AF_UNIX {
 		return describeUnix(k, fd, pid)
 	}
-	if k.Type != unix.SOCK_STREAM || k.Protocol != unix.IPPROTO_TCP && k.Protocol != unix.IPPROTO_MPTCP {
+	switch {
+	case k.Type == unix.SOCK_STREAM && (k.Protocol == unix.IPPROTO_TCP || k.Protocol == unix.IPPROTO_MPTCP):
+	case k.Type == unix.SOCK_DGRAM && k.Protocol == unix.IPPROTO_UDP:
+	default:
 		return k, errNotPreservable
 	}
 	if domain == unix.AF_INET6 {
@@ -122,11 +132,8 @@ func describe(fd, pid int) (Key, error) {
 	return k, err
 }
 
-// describeUnix ends what describe has begun. Datagram sockets have no queue of connections.
+// describeUnix ends what describe has begun.
 func describeUnix(k Key, fd, pid int) (Key, error) {
-	if k.Type != unix.SOCK_STREAM && k.Type != unix.SOCK_SEQPACKET {
-		return k, errNotPreservable
-	}
 	k.Protocol = 0 // or PF_UNIX: both are the same
 	var err error
 	k.NetNS, err = networkNamespace(fd, pid)

@@ -40,6 +40,13 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
+	t.note(r, inode, true)
+	ping(t.toKeep)
+	return notify.Continue()
+}
+
+// note notes a listening socket; settles says that readiness waits for what may follow it.
+func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 	pid := 0
 	if t.sharing != nil {
 		pid, _ = proc.Tgid(r.TID)
@@ -49,11 +56,12 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 		t.listeners[pid] = struct{}{}
 	}
 	if _, known := t.listening[inode]; !known {
-		t.listening[inode] = len(t.listening)
+		t.listening[inode] = t.noted
+		t.noted++
 	}
-	t.listened = time.Now()
+	if settles {
+		t.listened = time.Now()
+	}
 	t.mu.Unlock()
 	ping(t.changed)
-	ping(t.toKeep)
-	return notify.Continue()
 }

@@ -23,10 +23,10 @@ type otherWays struct {
 }
 
 // otherWays looks for them; call it while the socket is still there. Level listeners has closed them in one
-// freeze. A process that can't be looked into keeps them. The caller must call close.
+// freeze, as is done for datagrams at either level. A process that can't be looked into keeps them. The caller must call close.
 func (t *Tracker) otherWays(r *notify.Request, d *dummy) *otherWays {
 	o := &otherWays{t: t, r: r, d: d, source: -1}
-	if t.level == notify.LevelListeners {
+	if t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM {
 		return o
 	}
 	pid, err := proc.Tgid(r.TID)

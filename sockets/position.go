@@ -10,7 +10,7 @@ import (
 )
 
 // waitedOn tells which of the sockets some thread of the processes waits on: in
-// accept, in poll or select, or through an epoll set. Processes that can't be looked into are passed over: whoever asks has a limit for what can't be seen.
+// accept, in a call that takes datagrams, in poll or select, or through an epoll set. Processes that can't be looked into are passed over: whoever asks has a limit for what can't be seen.
 func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
 	found := make(map[uint64]struct{})
 	for _, r := range registrations(pids, inodes) {
@@ -56,7 +56,7 @@ func waitsOn(pid, tid int, code abi.ABI) []int {
 		return nil
 	}
 	switch call, args := unpack(tid, code, now); call {
-	case abi.Accept:
+	case abi.Accept, abi.Recv:
 		return []int{int(int32(args[0]))}
 	case abi.Poll, abi.Ppoll:
 		return polled(memoryOf(tid, args[0], 8*min(args[1], maxPolled)))

@@ -3,8 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"math"
-	"os"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -31,6 +30,16 @@ type Socket struct {
 	standing bool // see Standing: fd and file are that one's, and stay open
 	expected bool // of a standing one: the generation is thought to claim it
 	passed   bool // of a standing one: the generation was started with it
+	// room is how much the queue of a datagram socket may hold, as the service has it, while it may hold more; else 0.
+	room int
+
+	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
+	steered bool
+	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
+	surplus bool
+	served  bool                        // of a surplus socket: nothing waits in it any more, and the old generation is gated on it
+	empty   int                         // of a surplus socket: how often in a row nothing waited in it
+	early   map[netip.AddrPort]struct{} // likewise: clients that were connecting when the group was steered
 }
 
 // String is the address, for people.
@@ -66,6 +75,8 @@ type Preserved struct {
 	sockets []*Socket // in the order in which they were first listened on
 	// abandoned: see Abandoned.
 	abandoned bool
+	// steerings are of groups that have surplus sockets; owned.
+	steerings []steering
 }
 
 // Sockets lists all, claimed or not.
@@ -78,7 +89,7 @@ func (p *Preserved) Sockets() []*Socket {
 // Claimed lists those that a bind of the new generation was answered with, or that it was started with.
 func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
 
-// Unclaimed lists the others.
+// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed.
 func (p *Preserved) Unclaimed() []*Socket { return p.filtered(false) }
 
 func (p *Preserved) filtered(claimed bool) []*Socket {
@@ -86,7 +97,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if (s.claimed || s.passed) == claimed {
+		if (s.claimed || s.passed) == claimed && (claimed || !s.surplus) {
 			list = append(list, s)
 		}
 	}
@@ -176,7 +187,8 @@ func (p *Preserved) Adopt(other *Preserved) {
 
 // Deepen lets as many clients wait in the accept queues as the system allows
 // (net.core.somaxconn, which cuts the number, see listen(2)), because for a time nobody accepts. The
-// next generation's own listen sets the depth that the service wants.
+// next generation's own listen sets the depth that the service wants. Datagrams likewise: up to 16 MiB with CAP_NET_ADMIN, else
+// net.core.rmem_max; that depth is the service's again when it serves (ReleaseClaimed).
 func (p *Preserved) Deepen() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,8 +197,8 @@ func (p *Preserved) Deepen() error {
 		if s.fd < 0 {
 			continue
 		}
-		if err := unix.Listen(s.fd, math.MaxInt32); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, os.NewSyscallError("listen", err)))
+		if err := s.deepen(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s, err))
 		}
 	}
 	return failed
@@ -205,6 +217,7 @@ func (p *Preserved) Close() {
 		}
 		return true
 	})
+	p.endSteering()
 }
 
 func (p *Preserved) release(which func(*Socket) bool) {
@@ -212,6 +225,7 @@ func (p *Preserved) release(which func(*Socket) bool) {
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		if s.fd >= 0 && which(s) {
+			s.undeepen()
 			s.close()
 		}
 	}

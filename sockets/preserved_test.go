@@ -180,10 +180,10 @@ func TestKeyEquality(t *testing.T) {
 	}
 	for k, want := range map[Key]string{
 		base: "tcp://[::]:80",
-		{Type: unix.SOCK_STREAM, V6Only: true, Address: base.Address}:              "tcp://[::]:80 (IPv6 only)",
-		{Type: unix.SOCK_STREAM, Device: 3, Address: tcpKey("1.2.3.4:5").Address}:  "tcp://1.2.3.4:5 (device 3)",
-		{Type: unix.SOCK_STREAM, Address: tcpKey("[fe80::1%2]:80").Address}:        "tcp://[fe80::1%2]:80",
-		{Type: unix.SOCK_DGRAM, Address: tcpKey("1.2.3.4:5").Address, Protocol: 1}: "type 2, 1.2.3.4:5",
+		{Type: unix.SOCK_STREAM, V6Only: true, Address: base.Address}:                             "tcp://[::]:80 (IPv6 only)",
+		{Type: unix.SOCK_STREAM, Device: 3, Address: tcpKey("1.2.3.4:5").Address}:                 "tcp://1.2.3.4:5 (device 3)",
+		{Type: unix.SOCK_STREAM, Address: tcpKey("[fe80::1%2]:80").Address}:                       "tcp://[fe80::1%2]:80",
+		{Type: unix.SOCK_DGRAM, Address: tcpKey("1.2.3.4:5").Address, Protocol: unix.IPPROTO_UDP}: "udp://1.2.3.4:5",
 	} {
 		if k.String() != want {
 			t.Errorf("%q, want %q", k, want)

@@ -61,7 +61,7 @@ func (t *Tracker) cannotGate(pid int, err error) error {
 
 // sealProcess seals one process, in one freeze.
 func (t *Tracker) sealProcess(g *gate, pid int) error {
-	if concerned, err := concerns(pid, g.inodes()); err != nil || !concerned {
+	if concerned, err := concerns(pid, g.streams()); err != nil || !concerned {
 		return err
 	}
 	f, err := remote.Freeze(pid, freezeLimit)
@@ -77,22 +77,18 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	if hasURing(descriptors) {
 		return fmt.Errorf("process %d: %w", pid, errURing)
 	}
-	entries := registrations([]int{pid}, g.inodes())
+	entries := registrations([]int{pid}, g.streams())
 	if err := t.takeOut(g, f, pid, entries); err != nil {
 		return err
 	}
 	swapped := make(map[int]bool)
 	for _, d := range descriptors {
 		inode, ok := proc.SocketInode(d.Link)
-		if !ok || !g.has(inode) {
+		if s := g.socket(inode); !ok || s == nil || s.Key.datagram() {
 			continue
 		}
-		// The listener answers this listen by planting the dummy: see Tracker.listen.
-		if _, err := f.Call(abi.Listen, uintptr(d.Number), 0); err != nil {
-			return fmt.Errorf("cannot swap descriptor %d of process %d: %w", d.Number, pid, err)
-		}
-		if now, _, _ := proc.DescriptorSocket(pid, d.Number); now == inode {
-			return fmt.Errorf("cannot swap descriptor %d of process %d: the listening socket is still there", d.Number, pid)
+		if err := swapRemotely(f, pid, d.Number, inode); err != nil {
+			return err
 		}
 		swapped[d.Number] = true
 		if d := g.dummyOf(inode); !d.nonblock {
@@ -104,6 +100,18 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		}
 	}
 	return t.reregister(f, entries, swapped)
+}
+
+// swapRemotely makes the frozen process give up the gated socket at a descriptor. The listener answers this listen by planting the dummy,
+// see Tracker.listen; so it does not matter that a datagram socket can't be listened on.
+func swapRemotely(f *remote.Frozen, pid, fd int, inode uint64) error {
+	if _, err := f.Call(abi.Listen, uintptr(fd), 0); err != nil {
+		return fmt.Errorf("cannot swap descriptor %d of process %d: %w", fd, pid, err)
+	}
+	if now, _, _ := proc.DescriptorSocket(pid, fd); now == inode {
+		return fmt.Errorf("cannot swap descriptor %d of process %d: the listening socket is still there", fd, pid)
+	}
+	return nil
 }
 
 // takeOut takes the entries out of their epoll sets.
@@ -124,14 +132,19 @@ func (t *Tracker) takeOut(g *gate, f *remote.Frozen, pid int, entries []registra
 	if len(ghosts) == 0 {
 		return nil
 	}
-	return t.silence(g, ghosts, t.pids(), func(of, fd int) (int, error) {
+	return t.silence(g, ghosts, t.pids(), t.copyOfFrozen(f, pid))
+}
+
+// copyOfFrozen copies descriptors while pid is frozen.
+func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) func(of, fd int) (int, error) {
+	return func(of, fd int) (int, error) {
 		return copied(of, fd, func() (int, error) {
 			if of == pid {
 				return t.knocks.fetchFrom(f, pid, fd)
 			}
 			return t.knocks.fetch(of, fd)
 		})
-	})
+	}
 }
 
 // concerns tells whether a process has anything to do with the sockets; most of a big

@@ -43,6 +43,7 @@ func (t *Tracker) bindAmongCopies(b *binding) {
 	if t.sharing.own {
 		if s := t.plantOrphan(b); s != nil {
 			t.planted(b, s)
+			t.noteDatagram(b.r)
 			b.r.Answer(notify.Return(0))
 			return
 		}
@@ -52,6 +53,7 @@ func (t *Tracker) bindAmongCopies(b *binding) {
 	limit := time.Now().Add(shareLimit)
 	for b.r.Valid() && time.Now().Before(limit) {
 		if reply, done := t.joinCopies(b); done {
+			t.noteDatagram(b.r)
 			b.r.Answer(reply)
 			return
 		}

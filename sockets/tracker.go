@@ -46,19 +46,24 @@ type Tracker struct {
 	listening map[uint64]int       // inode → how many came before it
 	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
 	accepted  map[uint64]struct{}
-	accepting map[int]acceptCall // thread id → the accept that it last made
-	starting  bool               // readiness is still watched
-	gate      *gate              // nil until the generation is gated
-	successor *Preserved         // what a successor that has begun to start may claim; nil where there is none
-	started   time.Time          // when the tracker was made
-	listened  time.Time          // when a socket was last listened on
-	passed    bool               // it was started with listening sockets: see Pass
-	waited    time.Time          // when a socket was last found to be waited on for the first time
-	looked    map[int]int        // process → for how many of its sockets kin was looked for
-	related   map[int]bool       // processes of which a socket had kin
-	obstacle  string             // why a bind had to fail
-	unseen    bool               // one was listened on by a process that may not be looked into
-	listeners map[int]struct{}   // processes that have listened; kept where there are several copies
+	accepting map[int]acceptCall  // thread id → the accept that it last made
+	starting  bool                // readiness is still watched
+	gate      *gate               // nil until the generation is gated
+	successor *Preserved          // what a successor that has begun to start may claim; nil where there is none
+	started   time.Time           // when the tracker was made
+	listened  time.Time           // when a socket was last listened on
+	passed    bool                // it was started with listening sockets: see Pass
+	waited    time.Time           // when a socket was last found to be waited on for the first time
+	looked    map[int]int         // process → for how many of its sockets kin was looked for
+	related   map[int]bool        // processes of which a socket had kin
+	obstacle  string              // why a bind had to fail
+	unseen    bool                // one was listened on by a process that may not be looked into
+	listeners map[int]struct{}    // processes that have listened; kept where there are several copies
+	noted     int                 // how many listening sockets there ever were
+	datagrams map[uint64]struct{} // those among them that may be datagram sockets
+	sweepAt   int                 // so many of these are looked through for closed ones
+	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
+	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -87,6 +92,9 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		kept:       make(map[uint64]*kept),
 		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
+		steered:    make(map[uint64]struct{}),
+		datagrams:  make(map[uint64]struct{}),
+		sweepAt:    minSweep,
 		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
@@ -114,6 +122,8 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 		return t.unlink(r)
 	case notify.CallRename:
 		return t.rename(r)
+	case notify.CallSteer:
+		return t.steer(r)
 	}
 	return notify.Continue()
 }
@@ -141,6 +151,8 @@ func (t *Tracker) forget(inode uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.listening, inode)
+	delete(t.datagrams, inode)
+	delete(t.steered, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

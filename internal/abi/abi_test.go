@@ -23,10 +23,10 @@ func TestNativeNumbers(t *testing.T) {
 	}
 	for number, want := range map[int64]Call{
 		unix.SYS_ACCEPT: Accept, unix.SYS_ACCEPT4: Accept, unix.SYS_PPOLL: Ppoll, unix.SYS_PSELECT6: Pselect6,
-		unix.SYS_EPOLL_PWAIT: EpollWait, unix.SYS_EPOLL_PWAIT2: EpollWait, unix.SYS_FUTEX: Futex, unix.SYS_READ: Interruptible, unix.SYS_RT_SIGTIMEDWAIT: Interruptible, unix.SYS_SEMOP: Interruptible,
+		unix.SYS_EPOLL_PWAIT: EpollWait, unix.SYS_EPOLL_PWAIT2: EpollWait, unix.SYS_FUTEX: Futex, unix.SYS_READ: Recv, unix.SYS_RT_SIGTIMEDWAIT: Interruptible, unix.SYS_SEMOP: Interruptible,
 		unix.SYS_SEMTIMEDOP: Interruptible, unix.SYS_IO_GETEVENTS: Interruptible, unix.SYS_IO_PGETEVENTS: Interruptible, unix.SYS_IO_URING_ENTER: Interruptible,
-		unix.SYS_CONNECT: Interruptible, unix.SYS_READV: Interruptible, unix.SYS_RECVFROM: Interruptible, unix.SYS_RECVMSG: Interruptible,
-		unix.SYS_RECVMMSG: Interruptible, unix.SYS_WRITE: Interruptible, unix.SYS_WRITEV: Interruptible, unix.SYS_SENDTO: Interruptible,
+		unix.SYS_CONNECT: Interruptible, unix.SYS_READV: Recv, unix.SYS_RECVFROM: Recv, unix.SYS_RECVMSG: Recv,
+		unix.SYS_RECVMMSG: Recv, unix.SYS_WRITE: Interruptible, unix.SYS_WRITEV: Interruptible, unix.SYS_SENDTO: Interruptible,
 		unix.SYS_GETPPID: Other, -1: Other,
 	} {
 		if got := Native.Call(number, 0); got != want {
@@ -47,7 +47,7 @@ func TestNumbers(t *testing.T) {
 				t.Errorf("%s: %s is made by %d, which is %s", a, call, n, back)
 			}
 		}
-		for _, call := range []Call{Other, EpollWait, Interruptible} {
+		for _, call := range []Call{Other, EpollWait, Recv, Interruptible} {
 			if n, ok := a.Number(call); ok {
 				t.Errorf("%s: %s is made by %d, but has several forms", a, call, n)
 			}
@@ -67,7 +67,7 @@ func TestCalls(t *testing.T) {
 		want   Call
 	}{
 		{I386, 102, 5, Accept}, {I386, 102, 18, Accept}, {I386, 102, 4, Other}, {I386, 102, 1<<32 | 5, Other},
-		{I386, 364, 3, Accept}, {I386, 43, 3, Other}, {I386, 0, 3, Other}, {I386, 102, 12, Interruptible}, {I386, 177, 0, Interruptible},
+		{I386, 364, 3, Accept}, {I386, 43, 3, Other}, {I386, 0, 3, Other}, {I386, 102, 12, Recv}, {I386, 177, 0, Interruptible},
 		{I386, 309, 0, Ppoll}, {I386, 414, 0, Ppoll}, {I386, 308, 0, Pselect6}, {I386, 413, 0, Pselect6},
 		{I386, 256, 0, EpollWait}, {I386, 319, 0, EpollWait}, {I386, 441, 0, EpollWait}, {I386, 422, 0, Futex},
 		{AMD64, 102, 5, Other}, {AMD64, 43, 3, Accept}, {AMD64, x32Bit | 43, 3, Accept}, {AMD64, -1, 0, Other},

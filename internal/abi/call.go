@@ -21,11 +21,12 @@ const (
 	Pselect6
 	EpollWait // epoll_wait, epoll_pwait and epoll_pwait2
 	Futex
+	Recv          // what takes from a descriptor, its first argument: recvfrom, recvmsg, recvmmsg, read, readv
 	Interruptible // others that can answer EINTR to a stop, and have done nothing then (signal(7))
 )
 
 var callNames = [...]string{"other", "getpid", "close", "listen", "sendmsg", "epoll_ctl",
-	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex", "interruptible"}
+	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex", "recv", "interruptible"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -44,9 +45,9 @@ var calls = map[ABI]map[int64]Call{
 		232: EpollWait, 281: EpollWait, 441: EpollWait, 202: Futex,
 		128: Interruptible, 65: Interruptible, 220: Interruptible, // rt_sigtimedwait, semop, semtimedop
 		208: Interruptible, 333: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
-		42: Interruptible, 0: Interruptible, 19: Interruptible, // connect, read, readv
-		45: Interruptible, 47: Interruptible, 299: Interruptible, // recvfrom, recvmsg, recvmmsg
-		1: Interruptible, 20: Interruptible, 44: Interruptible, // write, writev, sendto
+		0: Recv, 19: Recv, 45: Recv, 47: Recv, 299: Recv, // read, readv, recvfrom, recvmsg, recvmmsg
+		42: Interruptible,                                       // connect
+		1:  Interruptible, 20: Interruptible, 44: Interruptible, // write, writev, sendto
 	},
 	// select's old number, 82, has its arguments in memory; it is left out, for no library has used it in this century.
 	I386: {
@@ -55,23 +56,24 @@ var calls = map[ABI]map[int64]Call{
 		256: EpollWait, 319: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
 		177: Interruptible, 421: Interruptible, 420: Interruptible, // rt_sigtimedwait, semtimedop
 		247: Interruptible, 385: Interruptible, 416: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
-		362: Interruptible, 3: Interruptible, 145: Interruptible, // connect, read, readv
-		371: Interruptible, 372: Interruptible, 337: Interruptible, 417: Interruptible, // recvfrom, recvmsg, recvmmsg
-		4: Interruptible, 146: Interruptible, 369: Interruptible, // write, writev, sendto
+		3: Recv, 145: Recv, 371: Recv, 372: Recv, 337: Recv, 417: Recv, // read, readv, recvfrom, recvmsg, recvmmsg
+		362: Interruptible,                                         // connect
+		4:   Interruptible, 146: Interruptible, 369: Interruptible, // write, writev, sendto
 	},
 	ARM64: {
 		172: Getpid, 57: Close, 201: Listen, 211: Sendmsg, 21: EpollCtl,
 		202: Accept, 242: Accept, 73: Ppoll, 72: Pselect6, 22: EpollWait, 441: EpollWait, 98: Futex,
 		137: Interruptible, 193: Interruptible, 192: Interruptible, // rt_sigtimedwait, semop, semtimedop
 		4: Interruptible, 292: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
-		203: Interruptible, 63: Interruptible, 65: Interruptible, // connect, read, readv
-		207: Interruptible, 212: Interruptible, 243: Interruptible, // recvfrom, recvmsg, recvmmsg
-		64: Interruptible, 66: Interruptible, 206: Interruptible, // write, writev, sendto
+		63: Recv, 65: Recv, 207: Recv, 212: Recv, 243: Recv, // read, readv, recvfrom, recvmsg, recvmmsg
+		203: Interruptible,                                        // connect
+		64:  Interruptible, 66: Interruptible, 206: Interruptible, // write, writev, sendto
 	},
 	ARM: {
 		20: Getpid, 6: Close, 284: Listen, 296: Sendmsg, 251: EpollCtl,
 		285: Accept, 366: Accept, 168: Poll, 336: Ppoll, 414: Ppoll, 142: Select, 335: Pselect6, 413: Pselect6,
 		252: EpollWait, 346: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
+		3: Recv, 145: Recv, 292: Recv, 297: Recv, 365: Recv, // read, readv, recvfrom, recvmsg, recvmmsg
 	},
 }
 
@@ -105,7 +107,9 @@ func (a ABI) Call(number int64, first uint64) Call {
 		switch first {
 		case socketcallAccept, socketcallAccept4:
 			return Accept
-		case socketcallConnect, socketcallSend, socketcallRecv, socketcallSendto, socketcallRecvfrom, socketcallSendmsg, socketcallRecvmsg, socketcallRecvmmsg:
+		case socketcallRecv, socketcallRecvfrom, socketcallRecvmsg, socketcallRecvmmsg:
+			return Recv
+		case socketcallConnect, socketcallSend, socketcallSendto, socketcallSendmsg:
 			return Interruptible
 		}
 		return Other

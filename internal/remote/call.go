@@ -78,14 +78,21 @@ func (f *Frozen) Threads() []int {
 // Interrupted tells which system call the freeze took a thread out of, one that it
 // will make anew or that says EINTR. It is not ok for threads that were not in a call, or whose call had returned.
 func (f *Frozen) Interrupted(tid int) (call abi.Call, ok bool) {
+	call, _, ok = f.InterruptedOn(tid)
+	return call, ok
+}
+
+// InterruptedOn is Interrupted with the call's first argument as the kernel takes an int: the descriptor that a thread waits on in
+// a call which waits on one.
+func (f *Frozen) InterruptedOn(tid int) (call abi.Call, fd int, ok bool) {
 	for _, t := range f.threads {
 		var r registers
 		if t.tid == tid && readRegisters(tid, &r) == nil {
 			w := r.wait(tid, t.before)
-			return w.call, w.interrupted
+			return w.call, int(int32(w.first)), w.interrupted
 		}
 	}
-	return abi.Other, false
+	return abi.Other, -1, false
 }
 
 // wait is the system call that the freeze took a thread out of.

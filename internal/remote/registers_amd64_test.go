@@ -76,7 +76,7 @@ func TestRegistersInterrupted(t *testing.T) {
 		{"epoll_wait with another error", code64, 232, failed(9), 5, abi.Other, false, false},
 		{"accept", code64, 43, failed(512), 5, abi.Accept, true, false},
 		{"poll", code64, 7, failed(516), 5, abi.Poll, true, false},
-		{"a read with a limit", code64, 0, failed(4), 5, abi.Interruptible, true, true},
+		{"a read with a limit", code64, 0, failed(4), 5, abi.Recv, true, true},
 		{"another call that was", code64, 35, failed(4), 5, abi.Other, true, false},
 		{"no call", code64, none, failed(4), 5, abi.Other, false, false},
 		{"i386: epoll_wait", code32, 256, failed(4), 5, abi.EpollWait, true, true},

@@ -61,7 +61,7 @@ func TestRegistersInterrupted(t *testing.T) {
 		{"epoll_pwait that the kernel restarts", 22, 7, here, in(abi.EpollWait, 7), false},
 		{"accept, wound back by the kernel", 202, 7, here, in(abi.Accept, 7), false},
 		{"ppoll, wound back by the kernel", 73, 7, here, in(abi.Ppoll, 7), false},
-		{"a read with a limit", 63, failed(4), behind, in(abi.Interruptible, 5), true},
+		{"a read with a limit", 63, failed(4), behind, in(abi.Recv, 5), true},
 		{"232 is another call", 232, failed(4), behind, in(abi.Other, 5), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

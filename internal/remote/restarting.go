@@ -14,7 +14,7 @@ import (
 // in include/net/sock.h). None has done anything when it answers EINTR, and connect goes on where it was.
 func notRestarted(call abi.Call) bool {
 	switch call {
-	case abi.EpollWait, abi.Accept, abi.Sendmsg, abi.Interruptible:
+	case abi.EpollWait, abi.Accept, abi.Sendmsg, abi.Recv, abi.Interruptible:
 		return true
 	}
 	return false

@@ -34,6 +34,7 @@ apt_install() {
 			case $daemon in
 			nginx-light) systemctl disable --quiet nginx || true ;;
 			redis-server) systemctl disable --quiet redis-server || true ;;
+			nsd) systemctl disable --quiet nsd || true ;;
 			esac
 		done
 	fi
@@ -110,6 +111,7 @@ have pkg-config || want pkg-config
 have git || want git
 have nginx || want nginx-light
 have redis-server || want redis-server
+have nsd || want nsd
 have node || want nodejs
 have python3 || want python3
 have killall || want psmisc

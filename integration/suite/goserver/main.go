@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only) or nothing before each")
+	addrs := flag.String("addr", "", "addresses to listen on, comma-separated; tcp4/, tcp6/ (IPv6 only), reuseport/ (with SO_REUSEPORT) or nothing before each")
 	version := flag.String("version", "", "file that holds the version, read at start")
 	config := flag.String("config", "", "file with words that say how this start behaves: exit=N, kill=N, never, delay=D, also=ADDR, between=D (sleep between two addresses), eat=N (MiB of memory)")
 	hup := flag.Bool("hup", false, "handle SIGHUP, and die of it")
@@ -30,6 +30,8 @@ func main() {
 	undumpable := flag.String("undumpable", "", "before or after: make the process undumpable before it binds, or when it listens")
 	report := flag.Bool("report-signals", false, "print signals, and exit with 42 at QUIT")
 	activation := flag.Bool("activation", false, "take the sockets that LISTEN_FDS says are open, and bind none in their place")
+	datagrams := flag.String("datagrams", "", "answer datagrams in place of connections: networks and addresses, comma-separated, such as udp/127.0.0.1:53; udp:block/ for a thread that waits in recvfrom")
+	after := flag.Duration("after", 0, "with -datagrams: answer so long after the question")
 	flag.Parse()
 	reportActivation()
 	if *hup {
@@ -55,6 +57,9 @@ func main() {
 	between := behave(*config, addrs)
 	if *lock != "" {
 		lockOrExit(*lock)
+	}
+	if *datagrams != "" {
+		serveDatagrams(*datagrams, *after)
 	}
 	text := "none"
 	if *version != "" {
@@ -150,6 +155,15 @@ func listen(addr string) (net.Listener, error) {
 			_ = c.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), device) })
 			return err
 		}
+	}
+	if network == "reuseport" {
+		lc.Control = func(_, _ string, c syscall.RawConn) error {
+			var err error
+			const soReusePort = 15 // not in package syscall on every architecture
+			errControl := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soReusePort, 1) })
+			return errors.Join(errControl, err)
+		}
+		network = "tcp"
 	}
 	return lc.Listen(context.Background(), network, rest)
 }

@@ -1,0 +1,81 @@
+package suite
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// grouped is a service of which each start takes the number of its SO_REUSEPORT sockets from a file: set writes it.
+type grouped struct {
+	service
+	set func(sockets int)
+}
+
+func groupedGo(t *testing.T) grouped {
+	s := golang(t)
+	for i, word := range s.command {
+		if word == s.addr {
+			s.command[i] = "reuseport/" + s.addr
+		}
+	}
+	return grouped{s, func(n int) { write(t, s.config, strings.Repeat("also=reuseport/"+s.addr+" ", n-1)) }}
+}
+
+func groupedGo6(t *testing.T) grouped {
+	s := groupedGo(t)
+	old := s.addr
+	s.addr = "[::1]" + s.addr[strings.LastIndex(s.addr, ":"):]
+	for i, word := range s.command {
+		s.command[i] = strings.Replace(word, old, s.addr, 1)
+	}
+	return grouped{s.service, func(n int) { write(t, s.config, strings.Repeat("also=reuseport/"+s.addr+" ", n-1)) }}
+}
+
+func groupedNginx(t *testing.T) grouped {
+	s := nginx(t)
+	config := s.command[2]
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(b), "listen "+s.addr, "listen "+s.addr+" reuseport", 1)
+	return grouped{s, func(n int) {
+		write(t, config, strings.Replace(text, "worker_processes 2", "worker_processes "+strconv.Itoa(n), 1))
+	}}
+}
+
+// TestGroupTwentyRestarts: each start has two or four sockets in the group, in turns. Nothing that waits in a socket which is given up may be lost.
+func TestGroupTwentyRestarts(t *testing.T) {
+	const restarts = 20
+	for name, make := range map[string]func(t *testing.T) grouped{"go": groupedGo, "ipv6": groupedGo6, "nginx": groupedNginx} {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				s.set(4)
+				h := s.run(t, level)
+				l := startLoad(t, s.addr, s.ask, clients)
+				l.awaitNewPID(0)
+				for i := range restarts {
+					s.set(2 + 2*(i%2))
+					before := l.pids()
+					h.hup()
+					h.await("restart finished", i+2)
+					l.awaitNewPID(before)
+					h.await("generation ended", i+1)
+				}
+				l.check(name + " at " + level)
+				if n := h.count("group steered away from the sockets that will go"); n != restarts/2 {
+					t.Errorf("the group was steered %d times, want %d", n, restarts/2)
+				}
+				for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly", "cannot gate a socket that nobody has claimed",
+					"fewer sockets of a SO_REUSEPORT group are used than before; what waits in the others may be reset when they are closed"} {
+					if n := h.count(bad); n > 0 {
+						t.Errorf("%d times %q", n, bad)
+					}
+				}
+			})
+		})
+	}
+}

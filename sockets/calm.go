@@ -1,0 +1,65 @@
+package sockets
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"huptime/internal/proc"
+)
+
+// A question that a datagram brought leaves no trace that could be seen from outside, until it is answered. So a generation that was gated on
+// datagram sockets is given a moment: until none of its threads has run for as long as calmTime, but no longer than calmLimit.
+const (
+	calmTime  = 30 * time.Millisecond
+	calmLimit = time.Second
+)
+
+// calm is how long a generation has done nothing.
+type calm struct {
+	began    time.Time // when it was first looked at
+	since    time.Time // when it was first seen with these switches
+	switches uint64
+}
+
+// quiet tells whether the generation has nothing in hand, as far as can be told. It is always so without datagram sockets.
+func (d *drain) quiet() bool {
+	if d.g == nil || len(d.g.datagrams()) == 0 {
+		return true
+	}
+	now, switches := time.Now(), contextSwitches(d.t.pids())
+	c := &d.calm
+	if c.began.IsZero() {
+		c.began = now
+	}
+	if c.since.IsZero() || switches != c.switches {
+		c.since, c.switches = now, switches
+	}
+	return now.Sub(c.since) >= calmTime || now.Sub(c.began) >= calmLimit
+}
+
+// contextSwitches counts how often the threads of the processes have been taken off a processor, by themselves or not: it grows whenever one of
+// them runs. Those that can't be read count 0.
+func contextSwitches(pids []int) uint64 {
+	var sum uint64
+	for _, pid := range pids {
+		tids, err := proc.Threads(pid)
+		if err != nil {
+			continue
+		}
+		for _, tid := range tids {
+			status, err := proc.ReadStatus(tid)
+			if err != nil {
+				continue
+			}
+			for line := range bytes.Lines(status) {
+				// voluntary_ctxt_switches and nonvoluntary_ctxt_switches, proc_pid_status(5).
+				if key, value, ok := bytes.Cut(line, []byte(":")); ok && bytes.HasSuffix(key, []byte("voluntary_ctxt_switches")) {
+					n, _ := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64)
+					sum += n
+				}
+			}
+		}
+	}
+	return sum
+}

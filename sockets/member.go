@@ -1,0 +1,79 @@
+package sockets
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// plainMember joins the SO_REUSEPORT group of a listening socket with a TCP socket of the supervisor's own, to steer the group by: multipath
+// sockets, which Go makes by default, take no program (EOPNOTSUPP, mptcp_supported_sockopt in net/mptcp/sockopt.c), but what clients reach is the
+// TCP socket inside of each, and those are a group like any other. The caller owns the descriptor.
+//
+// From its listen until a program is attached that does not choose it the socket may be chosen. It drops every packet then (see
+// dummy.refuse), so the client asks again a second later.
+func plainMember(s *Socket) (fd int, err error) {
+	like, ok := s.copy()
+	if !ok {
+		return -1, os.ErrClosed
+	}
+	defer unix.Close(like)
+	fd, err = unix.Socket(int(s.Key.Address.Family), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := joinGroup(fd, like, s.Key); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func joinGroup(fd, like int, k Key) error {
+	options := []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+		{unix.IPPROTO_IP, unix.IP_MINTTL, farthest},
+	}
+	if k.Address.Family == unix.AF_INET6 {
+		v6Only := 0
+		if k.V6Only {
+			v6Only = 1
+		}
+		options = append(options, []struct{ level, name, value int }{
+			{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6Only},
+			{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, farthest},
+		}...)
+	}
+	if k.Device != 0 {
+		options = append(options, struct{ level, name, value int }{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, k.Device})
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	// A group has one owner: the user who made the sockets. For the kernel a socket's owner is that of its inode (sockfs_setattr).
+	var st unix.Stat_t
+	if err := unix.Fstat(like, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if int(st.Uid) != os.Geteuid() {
+		if err := unix.Fchown(fd, int(st.Uid), -1); err != nil {
+			return os.NewSyscallError("fchown", err)
+		}
+	}
+	if err := unix.Bind(fd, k.Address.sockaddr()); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, 1))
+}
+
+// sockaddr is an internet address as bind takes it.
+func (a Address) sockaddr() unix.Sockaddr {
+	if a.Family == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.AddrPort.Addr().As4()}
+	}
+	scope, _ := strconv.ParseUint(a.AddrPort.Addr().Zone(), 10, 32)
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.AddrPort.Addr().As16(), ZoneId: uint32(scope)}
+}

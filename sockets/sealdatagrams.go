@@ -1,0 +1,200 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
+	"huptime/internal/proc"
+	"huptime/internal/remote"
+)
+
+// A datagram socket is what a program takes questions from and what it answers by: from another socket the answer would come
+// from another port, and be lost. So a generation is gated on it with more care than on a listening socket:
+//
+//   - in epoll sets the entry is silenced as far as reading goes, and the socket stays. A program that waits in epoll asks no more, and
+//     answers what it has.
+//   - a thread that waits in recvfrom, recvmsg, recvmmsg, read, poll or select must wait on something else: a dummy takes the socket's place,
+//     at a moment when no thread of the process does anything, for then none has a question in hand.
+//
+// Such a moment is looked for; a process that has none in time is gated all the same, and an answer may be lost.
+
+const (
+	// idleLimit is how long such a moment is looked for.
+	idleLimit = time.Second
+	// shortestIdleLook and longestIdleLook are how often.
+	shortestIdleLook = 500 * time.Microsecond
+	longestIdleLook  = 10 * time.Millisecond
+)
+
+// sealDatagrams gates the processes on datagram sockets, by remote calls at either level: the calls that take datagrams are not
+// notified, for that would cost too much. Where remote calls are not permitted both generations take datagrams until the old one
+// is stopped; that is no error, because it answers them.
+func (t *Tracker) sealDatagrams(ctx context.Context, g *gate, pids []int) {
+	inodes := g.datagrams()
+	if len(inodes) == 0 {
+		return
+	}
+	for _, pid := range pids {
+		err := t.sealProcessDatagrams(ctx, g, pid, inodes)
+		if err != nil && !errors.Is(err, remote.ErrGone) && ctx.Err() == nil {
+			t.log.Warn("a process takes datagrams beside its successor until its stop signal",
+				slog.Int("generation", t.generation), slog.Int("pid", pid), slog.String("error", err.Error()))
+		}
+	}
+}
+
+func (t *Tracker) sealProcessDatagrams(ctx context.Context, g *gate, pid int, inodes map[uint64]struct{}) error {
+	if concerned, err := concerns(pid, inodes); err != nil || !concerned {
+		return err
+	}
+	p := &datagramProcess{t: t, g: g, pid: pid, inodes: inodes, silenced: make(map[int]bool)}
+	limit := time.Now().Add(idleLimit)
+	for wait := shortestIdleLook; ; wait = min(2*wait, longestIdleLook) {
+		p.forced = time.Now().After(limit)
+		done, err := p.seal()
+		if done || err != nil {
+			return err
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// datagramProcess is a process that is being gated on datagram sockets.
+type datagramProcess struct {
+	t        *Tracker
+	g        *gate
+	pid      int
+	inodes   map[uint64]struct{}
+	silenced map[int]bool // numbers whose entries in epoll sets were silenced
+	forced   bool         // it has had its time
+}
+
+// seal tries once, in one freeze.
+func (p *datagramProcess) seal() (done bool, err error) {
+	code, err := proc.ABI(p.pid)
+	if err != nil {
+		return false, err
+	}
+	waited := p.waitedOnByCalls(code) // before the freeze: what a stopped thread waits on can't always be told
+	f, err := remote.Freeze(p.pid, freezeLimit)
+	if err != nil {
+		return false, err
+	}
+	defer f.Thaw()
+	descriptors, err := proc.Descriptors(p.pid)
+	if err != nil {
+		return false, err
+	}
+	if hasURing(descriptors) {
+		return false, fmt.Errorf("process %d: %w", p.pid, errURing)
+	}
+	if err := p.silence(f); err != nil {
+		return false, err
+	}
+	idle := p.idle(f, code, descriptors, waited)
+	if !idle && !p.forced {
+		return false, nil
+	}
+	if !idle {
+		p.t.log.Debug("a process is gated on datagram sockets while it is busy", slog.Int("generation", p.t.generation), slog.Int("pid", p.pid))
+	}
+	numbers := make(map[int]bool)
+	for _, d := range descriptors {
+		inode, ok := proc.SocketInode(d.Link)
+		if _, gated := p.inodes[inode]; !ok || !gated {
+			continue
+		}
+		// One that only epoll told of stays, for the answers; unless it is read all the time, and nobody waits.
+		if p.silenced[d.Number] && !waited[d.Number] && idle {
+			continue
+		}
+		numbers[d.Number] = true
+	}
+	return true, p.swap(f, descriptors, numbers)
+}
+
+// waitedOnByCalls lists the descriptors that threads wait on by other calls than those of epoll.
+func (p *datagramProcess) waitedOnByCalls(code abi.ABI) map[int]bool {
+	waited := make(map[int]bool)
+	tids, err := proc.Threads(p.pid)
+	if err != nil {
+		return waited
+	}
+	for _, tid := range tids {
+		for _, fd := range waitsOn(p.pid, tid, code) {
+			waited[fd] = true
+		}
+	}
+	return waited
+}
+
+// silence silences the entries in the process's epoll sets.
+func (p *datagramProcess) silence(f *remote.Frozen) error {
+	entries := registrations([]int{p.pid}, p.inodes)
+	for _, e := range entries {
+		p.silenced[e.target] = true
+	}
+	return p.t.silence(p.g, entries, p.t.pids(), p.t.copyOfFrozen(f, p.pid))
+}
+
+// idle tells whether every thread waits: for what is to be done, as far as can be seen, and not for another socket's answer. It adds
+// to waited what is read from at this moment.
+func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []proc.Descriptor, waited map[int]bool) bool {
+	others := make(map[int]bool) // sockets that are not gated
+	for _, d := range descriptors {
+		if inode, ok := proc.SocketInode(d.Link); ok {
+			if _, gated := p.inodes[inode]; !gated {
+				others[d.Number] = true
+			}
+		}
+	}
+	for _, tid := range f.Threads() {
+		call, fd, ok := f.InterruptedOn(tid)
+		if !ok {
+			return false
+		}
+		// i386's socketcall does not have its descriptor in a register: it counts as idle.
+		if call == abi.Recv && code.Wide() {
+			if others[fd] {
+				return false
+			}
+			waited[fd] = true
+		}
+	}
+	return true
+}
+
+// swap puts dummies in place of the sockets at these numbers, in epoll sets too.
+func (p *datagramProcess) swap(f *remote.Frozen, descriptors []proc.Descriptor, numbers map[int]bool) error {
+	if len(numbers) == 0 {
+		return nil
+	}
+	var entries []registration
+	for _, e := range registrations([]int{p.pid}, p.inodes) {
+		if numbers[e.target] {
+			e.events |= unix.EPOLLIN // it was silenced
+			entries = append(entries, e)
+		}
+	}
+	if err := p.t.takeOut(p.g, f, p.pid, entries); err != nil {
+		return err
+	}
+	for _, d := range descriptors {
+		if !numbers[d.Number] {
+			continue
+		}
+		inode, _ := proc.SocketInode(d.Link)
+		if err := swapRemotely(f, p.pid, d.Number, inode); err != nil {
+			return err
+		}
+	}
+	return p.t.reregister(f, entries, numbers)
+}

@@ -1,0 +1,165 @@
+package sockets
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handshakes lists the clients whose connection to the port of a socket is being made at this moment: it may come to any socket of the group
+// yet. None for datagrams.
+func handshakes(k Key) map[netip.AddrPort]struct{} {
+	if k.datagram() {
+		return nil
+	}
+	diag, err := NewDiag()
+	if err != nil {
+		return nil
+	}
+	defer diag.Close()
+	return handshakesAt(diag, k)
+}
+
+func handshakesAt(diag *Diag, k Key) map[netip.AddrPort]struct{} {
+	// TCP_NEW_SYN_RECV is what a request is in (Linux 4.4), TCP_SYN_RECV what it is asked for and shown as.
+	list, err := diag.inetSockets(uint8(k.Address.Family), unix.IPPROTO_TCP, 1<<tcpSynReceived|1<<tcpNewSynReceived, k.Address.Port())
+	if err != nil {
+		return nil
+	}
+	clients := make(map[netip.AddrPort]struct{}, len(list))
+	for _, c := range list {
+		clients[c.Remote] = struct{}{}
+	}
+	return clients
+}
+
+// surplusLeft lists the surplus that the old generation still has to serve.
+func (p *Preserved) surplusLeft() []*Socket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []*Socket
+	for _, s := range p.sockets {
+		if s.surplus && !s.served && !s.claimed && s.fd >= 0 {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// letGo closes one of the surplus, of which the supervisor has the last descriptor. With the last one the steering ends.
+func (p *Preserved) letGo(s *Socket) {
+	p.mu.Lock()
+	if s.fd >= 0 && !s.claimed {
+		s.close()
+	}
+	open := slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.surplus && !s.claimed && s.fd >= 0 })
+	p.mu.Unlock()
+	if !open {
+		p.endSteering()
+	}
+}
+
+func (p *Preserved) endSteering() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.steerings {
+		s.end()
+	}
+	p.steerings = nil
+}
+
+// emptySurplus gates the generation on those of the surplus in which nothing waits any more, and closes them where it can. It tells whether there are
+// others.
+func (d *drain) emptySurplus(ctx context.Context) (left bool) {
+	d.t.mu.Lock()
+	from := d.t.shrinking
+	d.t.mu.Unlock()
+	if from == nil {
+		return false
+	}
+	for _, s := range from.surplusLeft() {
+		if !d.empty(s) {
+			s.empty = 0
+			left = true
+			continue
+		}
+		// An accept queue that was seen empty once may get what was on its way.
+		if s.empty++; s.empty < 2 {
+			left = true
+			continue
+		}
+		if err := d.t.Gate(ctx, []*Socket{s}); err != nil {
+			// The old generation goes on to serve it, as long as it lives.
+			d.t.log.Warn("cannot gate a socket that nobody has claimed", slog.Int("generation", d.t.generation),
+				slog.String("address", s.String()), slog.String("error", err.Error()))
+		}
+		// At level connections who does not accept has it still, and would get clients without the steering: that ends with the
+		// generation then (Preserved.Close).
+		s.served = true
+		if !d.t.holds(s.Inode) {
+			from.letGo(s)
+		}
+	}
+	return left
+}
+
+// empty tells whether nothing waits in the queue of a surplus socket, and nothing is on its way there.
+func (d *drain) empty(s *Socket) bool {
+	k := s.Key
+	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
+	if k.datagram() {
+		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
+	}
+	if len(s.early) > 0 {
+		now := handshakesAt(d.diag, k)
+		for client := range s.early {
+			if _, ok := now[client]; !ok {
+				delete(s.early, client)
+			}
+		}
+		if len(s.early) > 0 && time.Since(d.began) < handshakeLimit {
+			return false
+		}
+	}
+	list, err := d.diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
+	if err != nil {
+		return false
+	}
+	for _, l := range list {
+		if uint64(l.Inode) == s.Inode {
+			return l.waiting == 0
+		}
+	}
+	return true
+}
+
+// handshakeLimit bounds the wait for clients who have begun to connect and do not go on: they are in no queue yet.
+const handshakeLimit = 5 * time.Second
+
+// AwaitEmptied waits until nothing waits in the surplus, or ctx has ended. It is for a generation that can't be gated
+// and gets its stop signal at once.
+func (t *Tracker) AwaitEmptied(ctx context.Context) {
+	t.mu.Lock()
+	from := t.shrinking
+	t.mu.Unlock()
+	if from == nil || len(from.surplusLeft()) == 0 {
+		return
+	}
+	d, err := t.newDrain(nil)
+	if err != nil {
+		return
+	}
+	defer d.diag.Close()
+	for seen := 0; seen < 2 && pause(ctx, shortestPoll); {
+		seen++
+		for _, s := range from.surplusLeft() {
+			if !d.empty(s) {
+				seen = 0
+			}
+		}
+	}
+}
