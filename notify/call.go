@@ -15,8 +15,7 @@ const (
 	CallOther Call = iota // a call that this package does not decode
 	CallBind
 	CallListen
-	CallAccept // accept and accept4
-	CallClose
+	CallAccept       // accept and accept4
 	CallSigaction    // rt_sigaction for SIGHUP with a new and an old action
 	CallOldSigaction // the same by sigaction(2) of the 32-bit ABIs, with another layout
 	// CallUnlink is unlink and unlinkat; the arguments are unlinkat's.
@@ -27,7 +26,7 @@ const (
 	CallSteer
 )
 
-var callNames = [...]string{"other", "bind", "listen", "accept", "close", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt"}
+var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -66,23 +65,23 @@ const (
 // include/uapi/asm-generic/unistd.h.
 var callNumbers = map[uint32]map[int32]Call{
 	ArchX86_64: {
-		49: CallBind, 50: CallListen, 43: CallAccept, 288: CallAccept, 3: CallClose, 13: CallSigaction,
+		49: CallBind, 50: CallListen, 43: CallAccept, 288: CallAccept, 13: CallSigaction,
 		x32Bit | 49: CallBind, x32Bit | 50: CallListen, x32Bit | 43: CallAccept,
-		x32Bit | 288: CallAccept, x32Bit | 3: CallClose, x32Bit | 512: CallSigaction,
+		x32Bit | 288: CallAccept, x32Bit | 512: CallSigaction,
 		87: CallUnlink, 263: CallUnlink, 82: CallRename, 264: CallRename, 316: CallRename, 54: CallSteer, x32Bit | 541: CallSteer,
 		x32Bit | 87: CallUnlink, x32Bit | 263: CallUnlink,
 		x32Bit | 82: CallRename, x32Bit | 264: CallRename, x32Bit | 316: CallRename,
 	},
 	ArchI386: {
-		361: CallBind, 363: CallListen, 364: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+		361: CallBind, 363: CallListen, 364: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 301: CallUnlink, 38: CallRename, 302: CallRename, 353: CallRename, 366: CallSteer,
 	},
 	ArchAArch64: {
-		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 57: CallClose, 134: CallSigaction,
+		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 134: CallSigaction,
 		35: CallUnlink, 38: CallRename, 276: CallRename, 208: CallSteer, // it never had unlink and rename
 	},
 	ArchARM: {
-		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 6: CallClose, 174: CallSigaction, 67: CallOldSigaction,
+		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 328: CallUnlink, 38: CallRename, 329: CallRename, 382: CallRename, 294: CallSteer,
 	},
 }

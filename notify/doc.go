@@ -23,11 +23,10 @@
 //
 // # What is asked about
 //
-// [LevelListeners] asks about bind and listen; [LevelConnections] about accept, accept4 and close as
-// well. Both ask about rt_sigaction for SIGHUP. A close is told before it has happened, and many never are:
-// dup2(2), close_range(2), exec and exit close without it, and a signal that comes before the supervisor has received
-// the notification makes it EINTR, with the descriptor still open (with WAIT_KILLABLE_RECV, 5.19, only
-// until it is received). Handlers must take it for a hint: package sockets says what for.
+// [LevelListeners] asks about bind and listen; [LevelConnections] about accept and accept4 as
+// well. Both ask about rt_sigaction for SIGHUP. Neither asks about close: dup2(2), close_range(2), exec and exit close
+// without it, so it could be a hint at most, and a signal that came before the supervisor had received the notification (with
+// WAIT_KILLABLE_RECV, 5.19; without it, at any time) would make it EINTR with the descriptor still open, which programs do not expect.
 //
 // # Kernel versions
 //

@@ -18,7 +18,7 @@ const (
 	// LevelAuto is chosen at launch: listeners where remote calls are
 	// permitted, else connections. No filter is built for it.
 	LevelAuto Level = "auto"
-	// LevelConnections asks about bind, listen, accept, accept4 and close: it
+	// LevelConnections asks about bind, listen, accept and accept4: it
 	// works on every process, at the price of two context switches a call.
 	LevelConnections Level = "connections"
 	// LevelListeners asks about bind and listen: nothing on the hot path.
@@ -147,7 +147,6 @@ func trackingRules(level Level) []rule {
 		rules = append(rules,
 			rule{call: "accept", action: seccomp.ActNotify},
 			rule{call: "accept4", action: seccomp.ActNotify},
-			rule{call: "close", action: seccomp.ActNotify},
 		)
 	}
 	return rules

@@ -89,7 +89,7 @@ func reference(level Level, also []FilterOption, covered []abi, c systemCall) ui
 		switch name {
 		case "bind", "listen":
 			return true
-		case "accept", "accept4", "close":
+		case "accept", "accept4":
 			return level == LevelConnections
 		case "unlink", "unlinkat":
 			return slices.Contains(also, WithUnlink)

@@ -35,7 +35,7 @@ func TestFilterTracks(t *testing.T) {
 					switch name {
 					case "bind", "listen":
 						want = ask
-					case "accept", "accept4", "close":
+					case "accept", "accept4":
 						if b.level == LevelConnections {
 							want = ask
 						}

@@ -21,7 +21,7 @@ func TestAnswerLater(t *testing.T) {
 	})
 	waiting := p.Begin(t, 1, unix.SYS_LISTEN, watched, 7)
 	r := <-put
-	if got := p.Call(t, 2, unix.SYS_CLOSE, watched); got.Errno != unix.EPROTO {
+	if got := p.Call(t, 2, unix.SYS_ACCEPT, watched, 0, 0); got.Errno != unix.EPROTO {
 		t.Errorf("another thread's call: %+v", got)
 	}
 	if !r.Valid() || waiting.Returned() {

@@ -68,8 +68,6 @@ func TestServeDecodes(t *testing.T) {
 		{unix.SYS_ACCEPT, []any{watched, 0, 0}, CallAccept, unix.EAGAIN},
 		{unix.SYS_ACCEPT4, []any{watched, 0, 0, unix.SOCK_CLOEXEC}, CallAccept, unix.EAGAIN},
 		{unix.SYS_RT_SIGACTION, []any{int(unix.SIGHUP), action, make([]byte, 32), 8}, CallSigaction, 0},
-		{unix.SYS_CLOSE, []any{watched}, CallClose, 0},
-		{unix.SYS_CLOSE, []any{watched}, CallClose, unix.EBADF},
 	} {
 		h.take(nil)
 		if r := p.Call(t, 1, test.number, test.args...); r.Errno != test.errno {

@@ -31,7 +31,6 @@
 //	listen        which sockets are listening sockets; of datagram sockets, bind
 //	setsockopt    whether the service steers a SO_REUSEPORT group itself
 //	accept        readiness; in a gated generation the dummy is planted here
-//	close         a hint to a drain, see below
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
@@ -61,18 +60,11 @@
 // rename is answered without being done. Should the file be gone nevertheless, the bind runs: a preserved socket that
 // no client can find would be worse. What clients see as SO_PEERCRED is what the kernel noted when the first generation listened.
 //
-// # What the notification of close is for
+// # Why close is not notified
 //
-// One thing (level connections only): in a gated generation a close may be the end of its last connection, so the drain
-// looks again soon (5 ms) instead of when it would have (200 ms at the latest). Nothing is learned from it: not which
-// descriptor it was, not that the call succeeds, for it has not run yet; and nothing depends on it. That a
-// listening socket was given up is seen when sockets are collected, by who holds it then.
-//
-// So a lost one does no harm: the drain finds the same by looking, as it does at level
-// listeners, where close is not notified at all. One can be lost when dup2(2), close_range(2), exec or exit closes the
-// descriptor, when the supervisor is told twice before it looks, or when a signal interrupts the call before
-// the supervisor has received it. In the last case the program sees EINTR, and its descriptor is still open: that is
-// the price of asking, and one reason for the other level.
+// It would say little: that in a gated generation a connection may have ended, before the call has run. The drain finds
+// that by looking, at the latest 200 ms later. That a listening socket was given up is seen when sockets are collected, by who
+// holds it then. A notified close cost as much as an accept, once for every connection, and a signal at the wrong moment made it EINTR.
 //
 // # Datagrams
 //

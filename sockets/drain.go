@@ -84,7 +84,7 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			}
 			empty = 0
 		}
-		if !d.wait(ctx, wait) {
+		if !pause(ctx, wait) {
 			return ctx.Err()
 		}
 		wait = min(wait*3/2, longestPoll)
@@ -106,7 +106,7 @@ func (t *Tracker) AwaitFinished(ctx context.Context, newer func() []int) {
 		return
 	}
 	wait := shortestPoll
-	for len(d.own) > 0 && d.wait(ctx, wait) {
+	for len(d.own) > 0 && pause(ctx, wait) {
 		if d.dump() != nil {
 			return
 		}
@@ -201,23 +201,6 @@ func (d *drain) follow(ctx context.Context, claimed []*Socket) {
 		d.t.log.Warn("cannot gate what came up during the drain", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
 	}
 	d.gatedAddresses()
-}
-
-// wait sleeps until the next poll. A close of the generation's makes it come sooner, but not at once: a busy service
-// closes thousands of descriptors a second.
-func (d *drain) wait(ctx context.Context, most time.Duration) bool {
-	if !pause(ctx, shortestPoll) {
-		return false
-	}
-	timer := time.NewTimer(most - shortestPoll)
-	defer timer.Stop()
-	select {
-	case <-d.t.closed:
-	case <-timer.C:
-	case <-ctx.Done():
-		return false
-	}
-	return true
 }
 
 // poll forgets the own connections that are gone; where none is left it looks for

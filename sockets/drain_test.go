@@ -9,7 +9,7 @@ import (
 	"huptime/notify"
 )
 
-// A connection that ends without close(2) is missed all the same: the notification of close only makes the drain look sooner.
+// A connection may end without close(2).
 func TestDrainWithoutClose(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		r := restart(t, level, unix.SOCK_NONBLOCK, 0, nil)

@@ -30,8 +30,6 @@ type Tracker struct {
 
 	// changed gets a value when something happened that readiness depends on.
 	changed chan struct{}
-	// closed gets a value when a gated generation has closed a descriptor.
-	closed chan struct{}
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
 
@@ -87,7 +85,6 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		pids:       pids,
 		preserved:  preserved,
 		changed:    make(chan struct{}, 1),
-		closed:     make(chan struct{}, 1),
 		toKeep:     make(chan struct{}, 1),
 		kept:       make(map[uint64]*kept),
 		listeners:  make(map[int]struct{}),
@@ -110,8 +107,6 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 	switch r.Call {
 	case notify.CallAccept:
 		return t.accept(r)
-	case notify.CallClose:
-		return t.close()
 	case notify.CallBind:
 		return t.bind(r)
 	case notify.CallListen:
