@@ -88,6 +88,11 @@ var errNotPreservable = errors.New("no socket of a kind that is preserved, or on
 // datagram tells whether the socket has a queue of datagrams and none of connections.
 func (k Key) datagram() bool { return k.Type == unix.SOCK_DGRAM }
 
+// isTCP tells whether it is of either protocol that TCP clients reach.
+func (k Key) isTCP() bool {
+	return k.Type == unix.SOCK_STREAM && (k.Protocol == unix.IPPROTO_TCP || k.Protocol == unix.IPPROTO_MPTCP)
+}
+
 // describe fills in all of a key but its address, from a descriptor of the
 // supervisor's own that is a duplicate of the process pid's.
 func describe(fd, pid int) (Key, error) {
@@ -116,7 +121,7 @@ func describe(fd, pid int) (Key, error) {
 		return describeUnix(k, fd, pid)
 	}
 	switch {
-	case k.Type == unix.SOCK_STREAM && (k.Protocol == unix.IPPROTO_TCP || k.Protocol == unix.IPPROTO_MPTCP):
+	case k.isTCP():
 	case k.Type == unix.SOCK_DGRAM && k.Protocol == unix.IPPROTO_UDP:
 	default:
 		return k, errNotPreservable

@@ -153,11 +153,12 @@ func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
 	return nil
 }
 
-// answers tells whether the socket may be planted for a key. A program that asks for MPTCP is content with TCP, which its peers fall back to as
-// well; huptime opens, and systemd opens unless told otherwise, TCP only, and Go's listeners ask for MPTCP.
+// answers tells whether the socket may be planted for a key. Of standing sockets TCP answers for MPTCP and the other way round: whoever opened
+// the socket chose without knowing the service (huptime and systemd open TCP, Go programs MPTCP, and ask for it), both are reached by the same
+// clients, and there is no other socket that the bind could have.
 func (s *Socket) answers(k Key) bool {
-	if s.standing && s.Key.Protocol == unix.IPPROTO_TCP && k.Protocol == unix.IPPROTO_MPTCP {
-		k.Protocol = unix.IPPROTO_TCP
+	if s.standing && s.Key.isTCP() && k.isTCP() {
+		k.Protocol = s.Key.Protocol
 	}
 	return s.Key == k
 }

@@ -79,3 +79,39 @@ func TestGroupTwentyRestarts(t *testing.T) {
 		})
 	}
 }
+
+// TestGroupOfItsOwnChoice: a program that the service has attached to its group is left alone, also where it would have to be replaced for the
+// sockets that are given up, and the log says so.
+func TestGroupOfItsOwnChoice(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		s := order(t, "group")
+		members := t.TempDir() + "/members"
+		s.command = append(s.command, members)
+		write(t, members, "4")
+		h := s.run(t, level)
+		l := startLoad(t, s.addr, s.ask, clients)
+		l.awaitNewPID(0)
+		for i, n := range []int{2, 2, 4, 1} {
+			write(t, members, strconv.Itoa(n))
+			before := l.pids()
+			h.hup()
+			h.await("restart finished", i+2)
+			l.awaitNewPID(before)
+			h.await("generation ended", i+1)
+		}
+		l.check("a group with a program of the service's at " + level)
+		const warning = "fewer sockets of a SO_REUSEPORT group are used than before; what waits in the others may be reset when they are closed"
+		// 4 to 2 and 4 to 1: the generation that is left with fewer says so.
+		for _, generation := range []int{1, 4} {
+			if e := h.await(warning, generation); !strings.Contains(e.Error, "the service has attached a program of its own") {
+				t.Errorf("the warning does not say why: %s", e.Error)
+			}
+		}
+		if n := h.count(warning); n != 2 {
+			t.Errorf("the log warns %d times, want 2", n)
+		}
+		if n := h.count("group steered away from the sockets that will go"); n > 0 {
+			t.Errorf("the group was steered %d times", n)
+		}
+	})
+}

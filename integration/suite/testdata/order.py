@@ -1,10 +1,11 @@
-"""Services that do the usual things with a listening socket in an unusual order: order.py KIND PORT [REPORT].
+"""Services that do the usual things with a listening socket in an unusual order: order.py KIND PORT [FILE].
 
 dup     binds a socket and listens on a duplicate that it made before, under another number; the first is closed
 epoll   registers the socket in an epoll set before it binds it, with data and flags of its own
 late    binds, and listens half a second later
 twice   binds once to see whether it can, closes that, and binds in earnest
 child   hands the listening socket to a child over SCM_RIGHTS, and the child alone serves
+group   listens on as many sockets of one SO_REUSEPORT group as FILE says, and lets a program of its own choose the first for every client
 """
 import ctypes
 import os
@@ -126,6 +127,21 @@ def child():
 
     signal.signal(signal.SIGTERM, end)
     os.wait()
+
+
+def group():
+    with open(sys.argv[3]) as f:
+        members = [made() for _ in range(int(f.read()))]
+    for s in members:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind(("127.0.0.1", port))
+        s.listen(512)
+    choose_first = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K
+    SO_ATTACH_REUSEPORT_CBPF = 51
+    members[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HL", 1, ctypes.addressof(choose_first)))
+    for s in members[1:]:
+        threading.Thread(target=serve, args=(s,), daemon=True).start()
+    serve(members[0])
 
 
 globals()[kind]()
