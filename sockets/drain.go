@@ -15,6 +15,8 @@ import (
 const (
 	shortestPoll = 5 * time.Millisecond
 	longestPoll  = 200 * time.Millisecond
+	// followEach is how often what came up since the gate is looked for, which reads a file for each process of the machine.
+	followEach = time.Second
 )
 
 // drain watches the connections that a gated generation has accepted.
@@ -31,8 +33,9 @@ type drain struct {
 	// own are the connections, by inode, that this generation has.
 	own map[uint32]struct{}
 
-	calm  calm
-	began time.Time
+	calm     calm
+	began    time.Time
+	followed time.Time // when follow was last called
 }
 
 // Outstanding tells how many connections the gated generation has open on its
@@ -88,7 +91,7 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			return ctx.Err()
 		}
 		wait = min(wait*3/2, longestPoll)
-		if wait > longestPoll/2 || len(d.own) == 0 {
+		if len(d.own) == 0 || wait > longestPoll/2 && time.Since(d.followed) >= followEach {
 			d.follow(ctx, claimed())
 		}
 	}
@@ -197,6 +200,7 @@ func (d *drain) gatedAddresses() {
 // follow gates what came up since the gate was set: sockets that were claimed
 // late, and workers that were born.
 func (d *drain) follow(ctx context.Context, claimed []*Socket) {
+	d.followed = time.Now()
 	if err := d.t.Gate(ctx, claimed); err != nil && ctx.Err() == nil {
 		d.t.log.Warn("cannot gate what came up during the drain", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
 	}
