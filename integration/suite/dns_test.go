@@ -3,6 +3,7 @@ package suite
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,13 +61,36 @@ func tellIdentity(answer []byte) (int, string, error) {
 	return int(binary.BigEndian.Uint16(answer)), record[13 : 13+length], nil
 }
 
-// TestDNSTwentyRestarts: a DNS server under 5,000 questions a second.
+// askIdentityTCP is askIdentity over TCP, where each message is preceded by its length (RFC 1035, 4.2.2).
+func askIdentityTCP(c *client) (reply, error) {
+	question := askIdentity(0x4444)
+	if _, err := c.conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(question))), question...)); err != nil {
+		return reply{}, err
+	}
+	var length uint16
+	if err := binary.Read(c.r, binary.BigEndian, &length); err != nil {
+		return reply{}, err
+	}
+	answer := make([]byte, length)
+	if _, err := io.ReadFull(c.r, answer); err != nil {
+		return reply{}, err
+	}
+	n, pid, err := tellIdentity(answer)
+	if err == nil && n != 0x4444 {
+		err = fmt.Errorf("the answer to question %#x", n)
+	}
+	return reply{pid: pid}, err
+}
+
+// TestDNSTwentyRestarts: a DNS server under 5,000 questions a second over UDP, and as many over TCP, at the same port, as there is time for.
 func TestDNSTwentyRestarts(t *testing.T) {
 	const restarts, rate = 20, 5000
 	eachLevel(t, func(t *testing.T, level string) {
 		s := nsd(t)
 		h := s.run(t, level)
+		l := startLoad(t, s.addr, askIdentityTCP, 1)
 		q := startQuestions(t, "udp", s.addr, rate, askIdentity, tellIdentity)
 		h.restartsUnderQuestions(q, restarts, "nsd at "+level)
+		l.check("nsd over TCP at " + level)
 	})
 }
