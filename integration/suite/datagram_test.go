@@ -86,3 +86,19 @@ func TestDatagramsTwentyRestarts(t *testing.T) {
 		})
 	}
 }
+
+// TestDatagramsInOtherModes: while no generation serves, and with several copies of a service on one socket or on a group, no question is lost either.
+func TestDatagramsInOtherModes(t *testing.T) {
+	const restarts, rate = 6, 5000
+	for _, flags := range [][]string{{"--exec"}, {"--multi=3"}, {"--multi=3", "--multi-reuseport"}} {
+		t.Run(fmt.Sprint(flags), func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				addr := fmt.Sprintf("127.0.0.1:%d", freeUDPPort(t))
+				s := service{name: "udp", command: []string{goserver, "-datagrams", "udp/" + addr}}
+				h := s.run(t, level, flags...)
+				q := startQuestions(t, "udp", addr, rate, askEcho, tellEcho)
+				h.restartsUnderQuestions(q, restarts, fmt.Sprint("udp ", flags, " at ", level))
+			})
+		})
+	}
+}
