@@ -30,7 +30,8 @@ func TestUnits(t *testing.T) {
 		}
 		return string(out)
 	}
-	for _, unit := range []string{"huptime.service", "huptime@.service"} {
+	// The service first: the socket unit is for it.
+	for _, unit := range []string{"huptime.service", "huptime@.service", "huptime.socket"} {
 		text, err := os.ReadFile("../../deploy/" + unit)
 		if err != nil {
 			t.Fatal(err)
@@ -42,8 +43,12 @@ func TestUnits(t *testing.T) {
 			t.Errorf("%s: %s", unit, said)
 		}
 		// And it would have something to say.
-		if said := verify(t, "bad-"+instance, strings.Replace(there, "KillMode=mixed", "KilMode=mixed", 1)); !strings.Contains(said, "KilMode") {
+		mistake := strings.NewReplacer("KillMode=mixed", "KilMode=mixed", "Backlog=", "KilMode=").Replace(there)
+		if said := verify(t, "bad-"+instance, mistake); !strings.Contains(said, "KilMode") {
 			t.Errorf("%s: a mistake is not found: %q", unit, said)
+		}
+		if strings.HasSuffix(unit, ".socket") {
+			continue
 		}
 		for _, line := range []string{"ExecReload=/bin/kill -HUP $MAINPID", "KillMode=mixed", "SuccessExitStatus=143"} {
 			if !strings.Contains(string(text), "\n"+line+"\n") {
