@@ -23,25 +23,25 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	place := paths.Place{}
+	var found *paths.Found
 	if address.Family == unix.AF_UNIX {
-		found, err := placeOf(r, address)
-		if err != nil {
+		var err error
+		if found, err = placeOf(r, address); err != nil {
 			t.cannotLook(r, err)
 			return notify.Continue()
 		}
 		if found != nil {
 			place = found.Place
 		}
-		// On every way out the socket that has the name by then is noted.
-		defer func() { t.noteBound(r, boundName{address, found}) }()
 	}
-	if address.AddrPort.Addr().Zone() != "" {
-		defer func() { t.noteBound(r, boundName{address: address}) }() // see rescope
-	}
-	if !address.chosen() {
-		// Likewise: what has the address by then.
-		defer t.noteDatagram(r)
-	}
+	// On every way out, and before the answer, the socket is noted that has the address by then.
+	b, later := &binding{t: t, r: r, own: -1, address: address, found: found}, false
+	defer func() {
+		if !later {
+			b.note()
+			b.close()
+		}
+	}()
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
@@ -51,13 +51,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		t.cannot(r, err)
 		return notify.Continue()
 	}
-	b := &binding{t: t, r: r, nonblock: nonblock, own: own}
-	later := false
-	defer func() {
-		if !later {
-			b.close()
-		}
-	}()
+	b.nonblock, b.own = nonblock, own
 	if key.Address.Family != address.Family {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
@@ -102,6 +96,8 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 type binding struct {
 	t        *Tracker
 	r        *notify.Request
+	address  Address      // as it was asked for
+	found    *paths.Found // where the path of a unix address leads; owned until it is noted
 	key      Key
 	nonblock bool // the caller's socket is non-blocking
 	cloexec  bool // its descriptor is close-on-exec
@@ -111,6 +107,17 @@ type binding struct {
 func (b *binding) close() {
 	if b.own >= 0 {
 		unix.Close(b.own)
+	}
+}
+
+// note notes the socket that the caller has by now: its own, which is about to be bound, or the one that was just planted in its place. It
+// must come before the answer, after which the call says nothing any more.
+func (b *binding) note() {
+	if b.address.Family == unix.AF_UNIX || b.address.AddrPort.Addr().Zone() != "" { // for the latter see rescope
+		b.t.noteBound(b.r, boundName{b.address, b.found})
+	}
+	if !b.address.chosen() {
+		b.t.noteDatagram(b.r)
 	}
 }
 

@@ -9,10 +9,11 @@ import (
 )
 
 // A question that a datagram brought leaves no trace that could be seen from outside, until it is answered. So a generation that was gated on
-// datagram sockets is given a moment: until none of its threads has run for as long as calmTime, but no longer than calmLimit.
+// datagram sockets is given a moment: until none of its threads has run for as long as calmTime, but no longer than calmLimit. A program
+// that has to ask others first, as a resolver does, sleeps meanwhile: so it is as long as a question around the world takes.
 const (
-	calmTime  = 30 * time.Millisecond
-	calmLimit = time.Second
+	calmTime  = 300 * time.Millisecond
+	calmLimit = 3 * time.Second
 )
 
 // calm is how long a generation has done nothing.

@@ -43,25 +43,29 @@ func (t *Tracker) bindAmongCopies(b *binding) {
 	if t.sharing.own {
 		if s := t.plantOrphan(b); s != nil {
 			t.planted(b, s)
-			t.noteDatagram(b.r)
-			b.r.Answer(notify.Return(0))
+			b.answer(notify.Return(0))
 			return
 		}
-		b.r.Answer(notify.Continue()) // with SO_REUSEPORT set
+		b.answer(notify.Continue()) // with SO_REUSEPORT set
 		return
 	}
 	limit := time.Now().Add(shareLimit)
 	for b.r.Valid() && time.Now().Before(limit) {
 		if reply, done := t.joinCopies(b); done {
-			t.noteDatagram(b.r)
-			b.r.Answer(reply)
+			b.answer(reply)
 			return
 		}
 		time.Sleep(shareLook)
 	}
 	t.log.Warn("a copy has bound an address and does not listen on it: another copy's bind runs untouched",
 		slog.Int("generation", t.generation), slog.String("address", b.key.String()))
-	b.r.Answer(notify.Continue())
+	b.answer(notify.Continue())
+}
+
+// answer notes the socket and answers.
+func (b *binding) answer(reply notify.Reply) {
+	b.note()
+	b.r.Answer(reply)
 }
 
 // joinCopies lets the first bind of an address run, and plants its socket for the others. It is not done where the

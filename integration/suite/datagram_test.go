@@ -26,6 +26,26 @@ func freeUDPPort(t *testing.T) int {
 	return addr.(*unix.SockaddrInet6).Port
 }
 
+// freePortOfBoth is a freePort that no datagram socket has.
+func freePortOfBoth(t *testing.T) int {
+	t.Helper()
+	for {
+		port := freePort(t)
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: port})
+		unix.Close(fd)
+		if err == nil {
+			return port
+		}
+		if err != unix.EADDRINUSE {
+			t.Fatal(err)
+		}
+	}
+}
+
 // restartsUnderQuestions restarts the service so many times in a row, and fails the test where a question is not answered exactly once.
 func (h *supervisor) restartsUnderQuestions(q *questions, restarts int, what string) {
 	h.t.Helper()
@@ -68,7 +88,7 @@ func TestDatagramsTwentyRestarts(t *testing.T) {
 		},
 		"later": func(t *testing.T) (string, string, string, []string) { // questions in hand at the gate
 			addr := fmt.Sprintf("127.0.0.1:%d", freeUDPPort(t))
-			return "udp", "udp/" + addr, addr, []string{"-after", "10ms"}
+			return "udp", "udp/" + addr, addr, []string{"-after", "150ms"}
 		},
 		"unix": func(t *testing.T) (string, string, string, []string) {
 			path := shortDir(t) + "/s"

@@ -13,7 +13,7 @@ import (
 // nsd is a DNS server whose identity (RFC 4892) is its leader's PID: a shell writes it into the configuration and becomes the server.
 func nsd(t *testing.T) service {
 	t.Helper()
-	port := freeUDPPort(t)
+	port := freePortOfBoth(t)
 	dir := t.TempDir()
 	os.Chmod(filepath.Dir(dir), 0o755)
 	text := fmt.Sprintf(`#!/bin/sh
