@@ -17,6 +17,8 @@ var (
 	prefork  string // a C service of many processes
 	calls    string // a C program that times system calls
 	client   string // a C program that makes requests
+	floor    string // a C supervisor that lets every accept go on
+	binds    string // a C program that times its binds
 )
 
 func TestMain(m *testing.M) {
@@ -44,11 +46,15 @@ func build(dir string) error {
 	prefork = filepath.Join(dir, "prefork")
 	calls = filepath.Join(dir, "calls")
 	client = filepath.Join(dir, "load")
+	floor = filepath.Join(dir, "floor")
+	binds = filepath.Join(dir, "binds")
 	for _, cmd := range []*exec.Cmd{
 		exec.Command("go", "build", "-buildvcs=false", "-o", goserver, "huptime/integration/suite/goserver"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", prefork, "testdata/prefork.c"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", calls, "testdata/calls.c"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", client, "testdata/load.c"),
+		exec.Command("gcc", "-O2", "-Wall", "-o", floor, "testdata/floor.c", "-lseccomp"),
+		exec.Command("gcc", "-O2", "-Wall", "-o", binds, "testdata/binds.c"),
 	} {
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

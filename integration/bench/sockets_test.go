@@ -44,8 +44,8 @@ func BenchmarkManySockets(b *testing.B) {
 	}
 }
 
-// many is the Go service with so many addresses, of ports that nobody has just now. It is asked at the last one.
-func many(b *testing.B, count int) service {
+// freeAddresses are addresses of ports that nobody has just now.
+func freeAddresses(b *testing.B, count int) []string {
 	b.Helper()
 	addrs := make([]string, count)
 	listeners := make([]net.Listener, count)
@@ -59,6 +59,13 @@ func many(b *testing.B, count int) service {
 	for _, l := range listeners {
 		l.Close()
 	}
+	return addrs
+}
+
+// many is the Go service with so many addresses. It is asked at the last one.
+func many(b *testing.B, count int) service {
+	b.Helper()
+	addrs := freeAddresses(b, count)
 	// Not on the command line, which is long enough as it is.
 	config := filepath.Join(b.TempDir(), "addresses")
 	if err := os.WriteFile(config, []byte("also="+strings.Join(addrs[1:], ",")), 0o644); err != nil {
