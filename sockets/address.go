@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	// ErrOtherFamily: the address is of a family that is none of AF_INET, AF_INET6 and AF_UNIX.
+	// ErrOtherFamily: the address is of a family that is none of AF_INET, AF_INET6, AF_UNIX and AF_VSOCK.
 	ErrOtherFamily = errors.New("address of another family")
 	// ErrShortSockaddr: too short for its family; the kernel would answer EINVAL.
 	ErrShortSockaddr = errors.New("address too short")
@@ -27,9 +27,9 @@ var (
 	ErrLongSockaddr = errors.New("address too long")
 )
 
-// Address is an internet address and port, or the name of a unix socket, as bind(2) is given it or getsockname(2) returns it. It is comparable.
+// Address is an internet address and port, the name of a unix socket, or a machine and port, as bind(2) is given it or getsockname(2) returns it. It is comparable.
 type Address struct {
-	// Family is AF_INET, AF_INET6 or AF_UNIX. It is part of the address: an IPv4-mapped IPv6 address stays one, because its
+	// Family is AF_INET, AF_INET6, AF_UNIX or AF_VSOCK. It is part of the address: an IPv4-mapped IPv6 address stays one, because its
 	// socket is an IPv6 one. A bind succeeds only where the socket is of this family.
 	Family uint16
 	// AddrPort has a zone only where the kernel takes note of the scope id: the id in decimal, for a link-local address.
@@ -37,6 +37,8 @@ type Address struct {
 	// Name is for AF_UNIX only: the path as the process wrote it, or NUL and the abstract name. "" means that the
 	// kernel is to choose one (autobind).
 	Name string
+	// Machine is for AF_VSOCK only.
+	Machine Machine
 }
 
 // ParseSockaddr parses a sockaddr as it was read from a process: any length, any content. What it accepts is what bind(2) of the
@@ -80,12 +82,18 @@ func ParseSockaddr(b []byte) (Address, error) {
 		}
 		return Address{Family: unix.AF_UNIX, Name: unixSocketName(b[2:])}, nil
 
+	case unix.AF_VSOCK:
+		if len(b) < sizeofSockaddrVM {
+			return Address{}, fmt.Errorf("cannot parse vsock address of %d bytes: %w", len(b), ErrShortSockaddr)
+		}
+		return addressVM(binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[4:])), nil
+
 	default:
 		return Address{}, fmt.Errorf("cannot parse address of family %d: %w", family, ErrOtherFamily)
 	}
 }
 
-// SockaddrOf converts what getsockname(2) and its like return for an internet socket; not ok for other families. (x/sys
+// SockaddrOf converts what getsockname(2) and its like return for an internet or vsock socket; not ok for other families. (x/sys
 // can't tell an abstract name from a path that begins with "@".)
 func SockaddrOf(sa unix.Sockaddr) (Address, bool) {
 	switch sa := sa.(type) {
@@ -93,6 +101,8 @@ func SockaddrOf(sa unix.Sockaddr) (Address, bool) {
 		return address4(sa.Addr, uint16(sa.Port)), true
 	case *unix.SockaddrInet6:
 		return address6(sa.Addr, uint16(sa.Port), sa.ZoneId), true
+	case *unix.SockaddrVM:
+		return addressVM(sa.CID, sa.Port), true
 	}
 	return Address{}, false
 }
@@ -121,16 +131,22 @@ func (a Address) Port() uint16 { return a.AddrPort.Port() }
 
 // chosen tells whether the kernel is to choose the port or the name: such an address never matches.
 func (a Address) chosen() bool {
-	if a.Family == unix.AF_UNIX {
+	switch a.Family {
+	case unix.AF_UNIX:
 		return a.Name == ""
+	case unix.AF_VSOCK:
+		return a.Machine.Port == unix.VMADDR_PORT_ANY
 	}
 	return a.Port() == 0
 }
 
-// String returns "127.0.0.1:80", "[::1]:80", "unix:/run/x" or "unix:@name".
+// String returns "127.0.0.1:80", "[::1]:80", "unix:/run/x", "unix:@name" or "3:1234".
 func (a Address) String() string {
-	if a.Family == unix.AF_UNIX {
+	switch a.Family {
+	case unix.AF_UNIX:
 		return shownUnix(a.Name)
+	case unix.AF_VSOCK:
+		return a.Machine.String()
 	}
 	return a.AddrPort.String()
 }

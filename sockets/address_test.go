@@ -157,6 +157,7 @@ func FuzzParseSockaddr(f *testing.F) {
 	f.Add(sockaddr6("fe80::1", 80, 2))
 	f.Add(sockaddr(unix.AF_UNIX, []byte("/run/x\x00")...))
 	f.Add(sockaddr(unix.AF_UNIX, 0, 'x', 0))
+	f.Add(sockaddr(unix.AF_VSOCK, 0, 0, 1, 2, 3, 4, 255, 255, 255, 255, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := ParseSockaddr(b)
 		if err != nil {
@@ -175,7 +176,15 @@ func FuzzParseSockaddr(f *testing.F) {
 			_ = a.String()
 			return
 		}
-		if a.Name != "" || a.Port() != binary.BigEndian.Uint16(b[2:]) {
+		if a.Family == unix.AF_VSOCK {
+			if a.AddrPort.IsValid() || a.Name != "" || a.Machine.Port != binary.NativeEndian.Uint32(b[4:]) || a.Machine.CID != binary.NativeEndian.Uint32(b[8:]) ||
+				a.chosen() != (a.Machine.Port == unix.VMADDR_PORT_ANY) {
+				t.Fatalf("%+v", a)
+			}
+			_ = a.String()
+			return
+		}
+		if a.Name != "" || a.Machine != (Machine{}) || a.Port() != binary.BigEndian.Uint16(b[2:]) {
 			t.Fatalf("port %d", a.Port())
 		}
 		var sa unix.Sockaddr

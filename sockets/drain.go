@@ -29,6 +29,7 @@ type drain struct {
 	ports map[uint16]struct{} // of TCP sockets
 	talks map[uint16]struct{} // ports of UDP sockets
 	names map[string]struct{} // of unix sockets
+	hosts map[uint32]struct{} // ports of vsock sockets
 	conns []Connection        // reused from poll to poll
 	// own are the connections, by inode, that this generation has.
 	own map[uint32]struct{}
@@ -172,7 +173,7 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
 	g := t.gate
 	t.mu.Unlock()
-	d := &drain{t: t, g: g, newer: newer, began: time.Now(), ports: make(map[uint16]struct{}), talks: make(map[uint16]struct{}), names: make(map[string]struct{})}
+	d := &drain{t: t, g: g, newer: newer, began: time.Now(), ports: make(map[uint16]struct{}), talks: make(map[uint16]struct{}), names: make(map[string]struct{}), hosts: make(map[uint32]struct{})}
 	if g != nil {
 		d.gatedAddresses()
 	}
@@ -189,6 +190,8 @@ func (d *drain) gatedAddresses() {
 		case unixSocket && s.Key.datagram():
 		case unixSocket:
 			d.names[s.Path] = struct{}{}
+		case s.Key.Address.Family == unix.AF_VSOCK:
+			d.hosts[s.Key.Address.Machine.Port] = struct{}{}
 		case s.Key.datagram():
 			d.talks[s.Key.Address.Port()] = struct{}{}
 		default:
@@ -242,8 +245,13 @@ func (d *drain) dump() (err error) {
 	if d.conns, err = d.diag.UDPConversations(d.conns, d.talks); err != nil {
 		return err
 	}
-	d.conns, err = d.diag.UnixConnections(d.conns, d.names)
-	return err
+	if d.conns, err = d.diag.UnixConnections(d.conns, d.names); err != nil {
+		return err
+	}
+	if len(d.hosts) > 0 {
+		d.conns = machineConnections(d.conns, d.t.pids(), d.hosts)
+	}
+	return nil
 }
 
 // attribute finds out which of the accepted connections are this generation's:

@@ -23,9 +23,13 @@ type dummy struct {
 }
 
 // newDummy makes one of the key's family and type, as blocking as the socket that it stands for.
-// The port is the kernel's choice, on loopback.
+// The port is the kernel's choice, on loopback. For a vsock socket it is a unix one: few kernels have a loopback for these, and any port can be
+// reached from the host.
 func newDummy(k Key, nonblock bool) (*dummy, error) {
 	d := &dummy{nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
+	if d.family == unix.AF_VSOCK {
+		d.family = unix.AF_UNIX
+	}
 	if d.family != unix.AF_UNIX && d.kind != unix.SOCK_DGRAM {
 		d.protocol = unix.IPPROTO_TCP
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // kinds are the protocols by the names that the kernel gives them (struct proto in net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c,
-// net/mptcp/protocol.c, net/ipv4/udp.c, net/ipv6/udp.c, net/unix/af_unix.c). Unix datagram and seqpacket sockets have one name: their type
-// stays 0, see completed.
+// net/mptcp/protocol.c, net/ipv4/udp.c, net/ipv6/udp.c, net/unix/af_unix.c, net/vmw_vsock/af_vsock.c). Unix datagram and seqpacket sockets have
+// one name, and all vsock sockets: their type stays 0, see completed.
 var kinds = map[string]struct {
 	family   uint16
 	kind     int
@@ -25,6 +25,7 @@ var kinds = map[string]struct {
 	"UDPv6":       {unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
 	"UNIX-STREAM": {unix.AF_UNIX, unix.SOCK_STREAM, 0},
 	"UNIX":        {unix.AF_UNIX, 0, 0},
+	"AF_VSOCK":    {unix.AF_VSOCK, 0, 0},
 }
 
 // glimpse describes the socket that the caller is about to bind where it can't be copied: pidfd_getfd(2) is denied by the

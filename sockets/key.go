@@ -34,9 +34,11 @@ func (k Key) String() string {
 		return k.Address.String()
 	}
 	s := "tcp://"
-	switch k.Type {
-	case unix.SOCK_STREAM:
-	case unix.SOCK_DGRAM:
+	switch {
+	case k.Address.Family == unix.AF_VSOCK:
+		s = "vsock://"
+	case k.Type == unix.SOCK_STREAM:
+	case k.Type == unix.SOCK_DGRAM:
 		s = "udp://"
 	default:
 		s = fmt.Sprintf("type %d, ", k.Type)
@@ -101,7 +103,9 @@ func describe(fd, pid int) (Key, error) {
 	if err != nil {
 		return k, os.NewSyscallError("getsockopt", err)
 	}
-	if domain != unix.AF_INET && domain != unix.AF_INET6 && domain != unix.AF_UNIX {
+	switch domain {
+	case unix.AF_INET, unix.AF_INET6, unix.AF_UNIX, unix.AF_VSOCK:
+	default:
 		return k, errNotPreservable
 	}
 	k.Address.Family = uint16(domain)
@@ -123,6 +127,7 @@ func describe(fd, pid int) (Key, error) {
 	switch {
 	case k.isTCP():
 	case k.Type == unix.SOCK_DGRAM && k.Protocol == unix.IPPROTO_UDP:
+	case domain == unix.AF_VSOCK && k.Type != unix.SOCK_DGRAM: // those have no connections, and few transports have them
 	default:
 		return k, errNotPreservable
 	}

@@ -23,7 +23,7 @@ const rousePause = 50 * time.Millisecond
 func (p *Preserved) Rouse() func(ctx context.Context) {
 	var queues []queue
 	for _, s := range p.Claimed() {
-		if s.Key.Address.Family == unix.AF_UNIX || s.Key.datagram() {
+		if !s.Key.isTCP() {
 			continue
 		}
 		if fd, ok := s.copy(); ok {

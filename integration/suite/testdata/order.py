@@ -5,6 +5,7 @@ epoll   registers the socket in an epoll set before it binds it, with data and f
 late    binds, and listens half a second later
 twice   binds once to see whether it can, closes that, and binds in earnest
 child   hands the listening socket to a child over SCM_RIGHTS, and the child alone serves
+vsock   listens on an AF_VSOCK port as well, the one of the same number
 group   listens on as many sockets of one SO_REUSEPORT group as FILE says, and lets a program of its own choose the first for every client
 """
 import ctypes
@@ -127,6 +128,17 @@ def child():
 
     signal.signal(signal.SIGTERM, end)
     os.wait()
+
+
+def vsock():
+    machine = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    machine.bind((socket.VMADDR_CID_ANY, port))
+    machine.listen(16)
+    threading.Thread(target=serve, args=(machine,), daemon=True).start()
+    s = made()
+    s.bind(("127.0.0.1", port))
+    s.listen(512)
+    serve(s)
 
 
 def group():
