@@ -76,6 +76,7 @@ func (f *fake) Collect() (*sockets.Preserved, error) {
 func (f *fake) Yield(to *sockets.Preserved) { f.yields = to != nil }
 
 func (f *fake) Shrink(*sockets.Preserved) {}
+func (f *fake) Gather(*sockets.Preserved) {}
 
 func (f *fake) Gate(ctx context.Context, _ func() []*sockets.Socket) (int, error) {
 	f.w.m.call(func() { f.note("gate") })

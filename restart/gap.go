@@ -31,7 +31,8 @@ func (m *machine) execRestart(from *sockets.Preserved) {
 		m.endGeneration(m.current, "plain restart: clients are refused until the service has started again")
 		return
 	}
-	m.retire(m.current, nil, from.Sockets)
+	old := m.current
+	m.retire(old, nil, func() { old.process.Gather(from) }, from.WithoutSurplus)
 }
 
 // openGap takes over the sockets for which clients will wait.

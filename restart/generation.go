@@ -89,6 +89,9 @@ type process interface {
 	// Shrink is told what a successor that is ready could claim: where it has claimed only some sockets of a SO_REUSEPORT group, the
 	// others get no clients any more, and this generation serves those that wait in them. It comes before Gate.
 	Shrink(from *sockets.Preserved)
+	// Gather is told what a successor will find that starts when this generation is over: of each SO_REUSEPORT group one socket gets all
+	// clients from now on, and this generation serves those that wait in the others. It comes before Gate.
+	Gather(from *sockets.Preserved)
 	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is
 	// asked again during the drain, and tells how many accepted connections it has.
 	Gate(ctx context.Context, which func() []*sockets.Socket) (int, error)

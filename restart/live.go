@@ -111,6 +111,9 @@ const emptyLimit = 2 * time.Second
 // Shrink implements process.
 func (p *live) Shrink(from *sockets.Preserved) { p.tracker.Shrink(from) }
 
+// Gather implements process.
+func (p *live) Gather(from *sockets.Preserved) { p.tracker.Gather(from) }
+
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
 	p.gated = which

@@ -202,7 +202,12 @@ func (m *machine) promote(g *generation) {
 	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	if old != nil {
 		old.successor = g
-		m.retire(old, g, g.from.Claimed)
+		shrink := func() {
+			if g.from != nil {
+				old.process.Shrink(g.from)
+			}
+		}
+		m.retire(old, g, shrink, g.from.Claimed)
 		return
 	}
 	m.settle(g) // its predecessor has ended already

@@ -113,6 +113,9 @@ func (*plain) Promoted() {}
 // Shrink implements process.
 func (*plain) Shrink(*sockets.Preserved) {}
 
+// Gather implements process.
+func (*plain) Gather(*sockets.Preserved) {}
+
 // Collect implements process: there is nothing that could be kept.
 func (*plain) Collect() (*sockets.Preserved, error) { return nil, nil }
 

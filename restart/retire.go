@@ -91,17 +91,13 @@ func (m *machine) replace() {
 	m.launch(from)
 }
 
-// retire gates the old generation on the sockets that which lists. by is the new one, which is ready, or nil in exec mode,
-// where it is yet to come.
-func (m *machine) retire(old, by *generation, which func() []*sockets.Socket) {
+// retire gates the old generation on the sockets that which lists, once prepare, if there is one, has returned. by is the new one, which is ready, or
+// nil in exec mode, where it is yet to come.
+func (m *machine) retire(old, by *generation, prepare func(), which func() []*sockets.Socket) {
 	old.state = gating
-	var from *sockets.Preserved
-	if by != nil {
-		from = by.from
-	}
 	go func() {
-		if from != nil {
-			old.process.Shrink(from)
+		if prepare != nil {
+			prepare()
 		}
 		connections, err := old.process.Gate(old.ctx, which)
 		m.post(func() { m.gated(old, by, connections, err) })

@@ -80,6 +80,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			return notify.Return(0)
 		}
 		t.inTheWay(b)
+		t.confine(b)
 	}
 	if shared {
 		later = true

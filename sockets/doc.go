@@ -76,7 +76,9 @@
 // # Groups
 //
 // Sockets of equal keys (SO_REUSEPORT) are claimed in order. Those that are left over are surplus: the group is steered away from them
-// (Shrink), the old generation serves what waits in them, is gated on them one by one, and they are closed before it ends.
+// (Shrink), the old generation serves what waits in them, is gated on them one by one, and they are closed before it ends. Where nobody is
+// to serve for a time all but the first are surplus (Gather). Sockets that a starting generation adds get nothing until it is ready
+// (Preserved.confine). A program of the service's own is never replaced.
 //
 // # Gating, level listeners
 //

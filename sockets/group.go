@@ -38,16 +38,7 @@ func (s steering) end() {
 // Shrink steers every group of which the new generation has claimed some sockets away from the others, its surplus, which the old
 // generation serves until nothing waits in them (see AwaitDrained). It is called when the new generation is ready.
 func (t *Tracker) Shrink(from *Preserved) {
-	from.mu.Lock()
-	defer from.mu.Unlock()
-	groups := make(map[Key][]*Socket)
-	for _, s := range from.sockets {
-		if s.fd >= 0 && s.Key.Address.Family != unix.AF_UNIX {
-			groups[s.Key] = append(groups[s.Key], s)
-		}
-	}
-	for _, group := range groups {
-		var stay, leave []*Socket
+	t.steerGroups(from, func(group []*Socket) (stay, leave []*Socket) {
 		for _, s := range group {
 			if s.claimed {
 				stay = append(stay, s)
@@ -55,6 +46,32 @@ func (t *Tracker) Shrink(from *Preserved) {
 				leave = append(leave, s)
 			}
 		}
+		return stay, leave
+	})
+}
+
+// Gather steers every group to its first socket, for a time in which nobody serves: how many of them the next generation will claim is
+// not known, and the first is claimed by whoever binds the address at all. The others are surplus.
+func (t *Tracker) Gather(from *Preserved) {
+	t.steerGroups(from, func(group []*Socket) (stay, leave []*Socket) {
+		if slices.ContainsFunc(group, func(s *Socket) bool { return s.standing || s.steered }) {
+			return group, nil // the supervisor's own wait for whoever comes; and the service's choice is the service's
+		}
+		return group[:1], group[1:]
+	})
+}
+
+func (t *Tracker) steerGroups(from *Preserved, choose func(group []*Socket) (stay, leave []*Socket)) {
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	groups := make(map[Key][]*Socket)
+	for _, s := range from.sockets {
+		if s.fd >= 0 && s.Key.Address.Port() != 0 {
+			groups[s.Key] = append(groups[s.Key], s)
+		}
+	}
+	for _, group := range groups {
+		stay, leave := choose(group)
 		if len(stay) == 0 || len(leave) == 0 {
 			continue
 		}
@@ -76,17 +93,9 @@ func (p *Preserved) steer(group, stay, leave []*Socket) error {
 	if slices.ContainsFunc(group, func(s *Socket) bool { return s.steered }) {
 		return fmt.Errorf("%w: the service has attached a program of its own", errUnsteered)
 	}
-	order, err := joinOrder(group)
+	by, err := steerAwayFrom(group, stay[0], leave)
 	if err != nil {
 		return err
-	}
-	var indexes []uint32
-	for _, s := range stay {
-		indexes = append(indexes, uint32(slices.Index(order, s.Inode)))
-	}
-	by, err := steer(stay[0], choice(indexes))
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUnsteered, err)
 	}
 	p.steerings = append(p.steerings, by)
 	for _, s := range leave {
@@ -94,6 +103,68 @@ func (p *Preserved) steer(group, stay, leave []*Socket) error {
 		s.early = handshakes(s.Key)
 	}
 	return nil
+}
+
+// confine keeps a group to the sockets that are in it, while a generation that is not ready adds others: what came to those would be lost if it
+// fails. The steering ends when the generation is ready, or has failed.
+func (p *Preserved) confine(k Key) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, done := p.confined[k]; done {
+		return nil
+	}
+	var group []*Socket
+	for _, s := range p.sockets {
+		if s.fd >= 0 && s.answers(k) {
+			group = append(group, s)
+		}
+	}
+	if len(group) == 0 || k.Address.Port() == 0 || !sharesPort(group[0].fd) || slices.ContainsFunc(group, func(s *Socket) bool { return s.steered }) {
+		return nil
+	}
+	by, err := steerAwayFrom(group, group[0], nil)
+	if err != nil {
+		return err
+	}
+	if p.confined == nil {
+		p.confined = make(map[Key]steering)
+	}
+	p.confined[k] = by
+	return nil
+}
+
+// endConfinement lets the new generation's sockets have their share.
+func (p *Preserved) endConfinement() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.confined {
+		s.end()
+	}
+	p.confined = nil
+}
+
+func sharesPort(fd int) bool {
+	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	return err == nil && on != 0
+}
+
+// steerAwayFrom makes the kernel choose among the sockets that are in the group at this moment, but for those of leave. by is one that stays.
+func steerAwayFrom(group []*Socket, by *Socket, leave []*Socket) (steering, error) {
+	order, err := joinOrder(group)
+	if err != nil {
+		return steering{}, err
+	}
+	var indexes []uint32
+	for i, inode := range order {
+		if !slices.ContainsFunc(leave, func(s *Socket) bool { return s.Inode == inode }) {
+			indexes = append(indexes, uint32(i))
+		}
+	}
+	s, err := steer(by, choice(indexes))
+	if err != nil {
+		return steering{}, fmt.Errorf("%w: %w", errUnsteered, err)
+	}
+	return s, nil
 }
 
 // steer attaches a program to the group of a socket that stays.
@@ -120,7 +191,7 @@ func steer(s *Socket, program []unix.SockFilter) (steering, error) {
 // joinOrder lists the inodes of the group's sockets in the order in which they joined it. sock_diag(7) lists the sockets of an address as they
 // are in the kernel's chain, to which each was added at the head, or for IPv6 at the tail (__inet_hash in
 // net/ipv4/inet_hashtables.c, udp_lib_get_port in net/ipv4/udp.c). Which of them it was shows by the order in which they were noted, where
-// only those change places that were made at the same moment by different threads.
+// only those change places that were made at the same moment by different threads. Others of the same user may be in the group, and keep their places.
 func joinOrder(group []*Socket) ([]uint64, error) {
 	diag, err := NewDiag()
 	if err != nil {
@@ -141,20 +212,29 @@ func joinOrder(group []*Socket) ([]uint64, error) {
 		noted[s.Inode] = i
 	}
 	var order []uint64
+	found := 0
 	for _, s := range list {
-		if _, ok := noted[uint64(s.Inode)]; ok {
+		_, ours := noted[uint64(s.Inode)]
+		if ours {
+			found++
+		}
+		if ours || s.Local.Addr().WithZone("") == k.Address.AddrPort.Addr().WithZone("") {
 			order = append(order, uint64(s.Inode))
 		}
 	}
-	if len(order) != len(group) {
-		return nil, fmt.Errorf("%w: the kernel shows %d of its %d sockets", errUnsteered, len(order), len(group))
+	if found != len(group) {
+		return nil, fmt.Errorf("%w: the kernel shows %d of its %d sockets", errUnsteered, found, len(group))
 	}
 	agree := 0
 	for i := range order {
 		for j := range i {
-			if noted[order[j]] < noted[order[i]] {
+			former, ok := noted[order[j]]
+			latter, ok2 := noted[order[i]]
+			switch {
+			case !ok || !ok2:
+			case former < latter:
 				agree++
-			} else {
+			default:
 				agree--
 			}
 		}

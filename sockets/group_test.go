@@ -13,16 +13,20 @@ import (
 // groupOf makes a SO_REUSEPORT group of n sockets of this process at a port of the kernel's choice.
 func groupOf(t *testing.T, n int, address string, kind, protocol int) []*Socket {
 	t.Helper()
+	return joined(t, nil, n, netip.AddrPortFrom(netip.MustParseAddr(address), 0), kind, protocol)
+}
+
+// joined appends n more sockets to a group.
+func joined(t *testing.T, group []*Socket, n int, addr netip.AddrPort, kind, protocol int) []*Socket {
+	t.Helper()
 	own, err := ownNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.MustParseAddr(address), 0)
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	var group []*Socket
 	for range n {
 		fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 		if protocol == unix.IPPROTO_MPTCP && err != nil {
@@ -55,6 +59,19 @@ func groupOf(t *testing.T, n int, address string, kind, protocol int) []*Socket 
 		group = append(group, s)
 	}
 	return group
+}
+
+// groups are the kinds that there are.
+var groups = []struct {
+	name, address  string
+	kind, protocol int
+}{
+	{"tcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	{"tcp6", "::1", unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	{"wildcard6", "::", unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	{"mptcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
+	{"udp", "127.0.0.1", unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+	{"udp6", "::1", unix.SOCK_DGRAM, unix.IPPROTO_UDP},
 }
 
 // ask sends one client to the group, and forgets it.
@@ -102,17 +119,7 @@ func taken(t *testing.T, s *Socket) (n int) {
 // every socket gets its share again.
 func TestSteer(t *testing.T) {
 	const clients = 64
-	for _, kind := range []struct {
-		name, address  string
-		kind, protocol int
-	}{
-		{"tcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP},
-		{"tcp6", "::1", unix.SOCK_STREAM, unix.IPPROTO_TCP},
-		{"wildcard6", "::", unix.SOCK_STREAM, unix.IPPROTO_TCP},
-		{"mptcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
-		{"udp", "127.0.0.1", unix.SOCK_DGRAM, unix.IPPROTO_UDP},
-		{"udp6", "::1", unix.SOCK_DGRAM, unix.IPPROTO_UDP},
-	} {
+	for _, kind := range groups {
 		for _, stays := range [][]int{{0, 1}, {0}, {3}, {1, 2}, {0, 1, 2}} {
 			t.Run(fmt.Sprint(kind.name, stays), func(t *testing.T) {
 				group := groupOf(t, 4, kind.address, kind.kind, kind.protocol)
@@ -176,5 +183,106 @@ func TestSteerLeavesTheServicesProgram(t *testing.T) {
 	}
 	if n := taken(t, group[3]); n != 16 {
 		t.Errorf("%d of 16 came to the socket of the service's own choice", n)
+	}
+}
+
+// Somebody else's sockets in the group, who came before, keep their places and their clients.
+func TestSteerBesideOthers(t *testing.T) {
+	for _, kind := range groups {
+		t.Run(kind.name, func(t *testing.T) {
+			all := groupOf(t, 4, kind.address, kind.kind, kind.protocol)
+			foreign, group := all[:1], all[1:]
+			group[0].claimed = true
+			p := &Preserved{sockets: group}
+			NewTracker(1, "connections", nil, nil, nil, nil).Shrink(p)
+			if len(p.steerings) != 1 {
+				t.Fatalf("%d groups were steered", len(p.steerings))
+			}
+			for range 64 {
+				ask(t, group[0].Key)
+			}
+			if a, b := taken(t, foreign[0]), taken(t, group[0]); a == 0 || b == 0 || a+b != 64 {
+				t.Errorf("%d came to the other's socket, and %d to the one that stays, of 64", a, b)
+			}
+			p.endSteering()
+		})
+	}
+}
+
+// What joins a group that is confined gets nothing until that is over.
+func TestConfine(t *testing.T) {
+	for _, kind := range groups {
+		t.Run(kind.name, func(t *testing.T) {
+			group := groupOf(t, 2, kind.address, kind.kind, kind.protocol)
+			p := &Preserved{sockets: group}
+			k := group[0].Key
+			for range 2 { // the second time nothing is left to do
+				if err := p.confine(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all := joined(t, group, 2, k.Address.AddrPort, kind.kind, kind.protocol)
+			for range 64 {
+				ask(t, k)
+			}
+			for i, s := range all {
+				if n := taken(t, s); (n == 0) != (i >= 2) {
+					t.Errorf("socket %d got %d of 64", i, n)
+				}
+			}
+			p.endConfinement()
+			for range 64 {
+				ask(t, k)
+			}
+			for i, s := range all {
+				if taken(t, s) == 0 {
+					t.Errorf("socket %d got nothing when it was over", i)
+				}
+			}
+		})
+	}
+}
+
+// Where the new generation attaches a program of its own, that one stays.
+func TestConfineGivesWay(t *testing.T) {
+	group := groupOf(t, 2, "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	p := &Preserved{sockets: group}
+	if err := p.confine(group[0].Key); err != nil {
+		t.Fatal(err)
+	}
+	p.nowSteered(0, group[0].Key.Address)
+	if err := attach(group[1].fd, choice([]uint32{1})); err != nil {
+		t.Fatal(err)
+	}
+	p.endConfinement()
+	for range 16 {
+		ask(t, group[0].Key)
+	}
+	if n := taken(t, group[1]); n != 16 {
+		t.Errorf("%d of 16 came to the socket of the service's own choice", n)
+	}
+	if err := p.steer(group, group[:1], group[1:]); !errors.Is(err, errUnsteered) {
+		t.Errorf("steered: %v", err)
+	}
+}
+
+// Before a time in which nobody serves all clients come to the first socket of a group.
+func TestGather(t *testing.T) {
+	for _, kind := range groups {
+		t.Run(kind.name, func(t *testing.T) {
+			group := groupOf(t, 4, kind.address, kind.kind, kind.protocol)
+			p := &Preserved{sockets: group}
+			NewTracker(1, "connections", nil, nil, nil, nil).Gather(p)
+			for range 32 {
+				ask(t, group[0].Key)
+			}
+			if n := taken(t, group[0]); n != 32 {
+				t.Errorf("%d of 32 came to the first socket", n)
+			}
+			if list := p.WithoutSurplus(); len(list) != 1 || list[0] != group[0] {
+				t.Errorf("%d sockets are no surplus", len(list))
+			}
+			p.endSteering()
+		})
 	}
 }

@@ -31,7 +31,13 @@ func plainMember(s *Socket) (fd int, err error) {
 }
 
 func joinGroup(fd, like int, k Key) error {
+	// Whether it may have a port beside sockets outside of the group, which listen no more or not yet, is decided as it was for the others.
+	reuse, err := unix.GetsockoptInt(like, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
 	options := []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse},
 		{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
 		{unix.IPPROTO_IP, unix.IP_MINTTL, farthest},
 	}

@@ -75,8 +75,9 @@ type Preserved struct {
 	sockets []*Socket // in the order in which they were first listened on
 	// abandoned: see Abandoned.
 	abandoned bool
-	// steerings are of groups that have surplus sockets; owned.
+	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering
+	confined  map[Key]steering
 }
 
 // Sockets lists all, claimed or not.
@@ -84,6 +85,19 @@ func (p *Preserved) Sockets() []*Socket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]*Socket(nil), p.sockets...)
+}
+
+// WithoutSurplus lists those that clients still come to: all but what a SO_REUSEPORT group was steered away from.
+func (p *Preserved) WithoutSurplus() []*Socket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []*Socket
+	for _, s := range p.sockets {
+		if !s.surplus {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // Claimed lists those that a bind of the new generation was answered with, or that it was started with.
@@ -207,7 +221,10 @@ func (p *Preserved) Deepen() error {
 
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
 // generation has its own. Unclaimed ones stay open for a late bind.
-func (p *Preserved) ReleaseClaimed() { p.release(func(s *Socket) bool { return s.claimed }) }
+func (p *Preserved) ReleaseClaimed() {
+	p.release(func(s *Socket) bool { return s.claimed })
+	p.endSteeringOver()
+}
 
 // Close closes every duplicate that is left. Nobody claims these any more: a socket's file that the old generation has removed, as it
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
@@ -219,6 +236,7 @@ func (p *Preserved) Close() {
 		return true
 	})
 	p.endSteering()
+	p.endConfinement()
 }
 
 func (p *Preserved) release(which func(*Socket) bool) {

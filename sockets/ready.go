@@ -76,6 +76,9 @@ func (t *Tracker) AwaitReady(ctx context.Context) error {
 			t.mu.Lock()
 			t.starting = false
 			t.mu.Unlock()
+			if t.preserved != nil {
+				t.preserved.endConfinement()
+			}
 			return nil
 		}
 		if r.listening == 0 && r.preserved > 0 {
@@ -97,7 +100,7 @@ func (t *Tracker) readiness() readiness {
 	r := readiness{first: t.generation == 1}
 	var claimed, all []*Socket
 	if t.preserved != nil {
-		all = t.preserved.Sockets()
+		all = t.preserved.WithoutSurplus()
 		claimed = t.preserved.Claimed()
 	}
 	for _, s := range all {

@@ -56,6 +56,13 @@ func (p *Preserved) letGo(s *Socket) {
 	if s.fd >= 0 && !s.claimed {
 		s.close()
 	}
+	p.mu.Unlock()
+	p.endSteeringOver()
+}
+
+// endSteeringOver ends the steering where no surplus is left.
+func (p *Preserved) endSteeringOver() {
+	p.mu.Lock()
 	open := slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.surplus && !s.claimed && s.fd >= 0 })
 	p.mu.Unlock()
 	if !open {

@@ -115,3 +115,60 @@ func TestGroupOfItsOwnChoice(t *testing.T) {
 		}
 	})
 }
+
+// TestGroupExec: in exec mode nobody knows how many sockets the next start will have when the old one ends.
+func TestGroupExec(t *testing.T) {
+	const restarts = 10
+	for name, make := range map[string]func(t *testing.T) grouped{"go": groupedGo, "nginx": groupedNginx} {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				s.set(4)
+				h := s.run(t, level, "--exec")
+				l := startLoad(t, s.addr, s.ask, clients)
+				l.awaitNewPID(0)
+				for i := range restarts {
+					s.set(2 + 2*(i%2))
+					before := l.pids()
+					h.hup()
+					h.await("restart finished", i+2)
+					l.awaitNewPID(before)
+				}
+				l.check(name + " --exec at " + level)
+				for _, bad := range []string{"generation killed", "old generation not gated wholly", "nobody listens on an address any more; it is closed"} {
+					if n := h.count(bad); n > 0 {
+						t.Errorf("%d times %q", n, bad)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestGroupFailedGrowth: a new version that has more sockets gets no clients before it is ready, and what it could have had is not lost with it.
+func TestGroupFailedGrowth(t *testing.T) {
+	const failures = 5
+	eachLevel(t, func(t *testing.T, level string) {
+		s := order(t, "grow")
+		members := t.TempDir() + "/members"
+		s.command = append(s.command, members)
+		write(t, members, "2")
+		h := s.run(t, level)
+		l := startLoad(t, s.addr, s.ask, clients)
+		l.awaitNewPID(0)
+		for i := range failures {
+			write(t, members, "4 fails")
+			h.hup()
+			h.await("restart failed", i+2)
+		}
+		write(t, members, "4")
+		before := l.pids()
+		h.hup()
+		h.await("restart finished", failures+2)
+		l.awaitNewPID(before)
+		l.check("growth that fails at " + level)
+		if n := h.count("restart failed"); n != failures {
+			t.Errorf("%d restarts failed, want %d", n, failures)
+		}
+	})
+}

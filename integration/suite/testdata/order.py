@@ -6,7 +6,8 @@ late    binds, and listens half a second later
 twice   binds once to see whether it can, closes that, and binds in earnest
 child   hands the listening socket to a child over SCM_RIGHTS, and the child alone serves
 vsock   listens on an AF_VSOCK port as well, the one of the same number
-group   listens on as many sockets of one SO_REUSEPORT group as FILE says, and lets a program of its own choose the first for every client
+grow    listens on as many sockets of one SO_REUSEPORT group as FILE says, and fails a moment later, before it accepts, if FILE says that as well
+group   the same, and lets a program of its own choose the first for every client
 """
 import ctypes
 import os
@@ -141,19 +142,37 @@ def vsock():
     serve(s)
 
 
-def group():
+def grow():
+    members, fails = joined()
+    if fails:
+        time.sleep(0.1)
+        sys.exit(3)
+    serve_all(members)
+
+
+def joined():
     with open(sys.argv[3]) as f:
-        members = [made() for _ in range(int(f.read()))]
+        count, *fails = f.read().split()
+    members = [made() for _ in range(int(count))]
     for s in members:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         s.bind(("127.0.0.1", port))
         s.listen(512)
-    choose_first = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K
-    SO_ATTACH_REUSEPORT_CBPF = 51
-    members[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HL", 1, ctypes.addressof(choose_first)))
+    return members, fails
+
+
+def serve_all(members):
     for s in members[1:]:
         threading.Thread(target=serve, args=(s,), daemon=True).start()
     serve(members[0])
+
+
+def group():
+    members, _ = joined()
+    choose_first = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K
+    SO_ATTACH_REUSEPORT_CBPF = 51
+    members[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HL", 1, ctypes.addressof(choose_first)))
+    serve_all(members)
 
 
 globals()[kind]()
