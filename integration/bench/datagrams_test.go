@@ -18,7 +18,7 @@ import (
 // BenchmarkDatagrams sends 20,000 questions a second to a UDP echo server, in windows with one restart a second and without in turns, and
 // counts the answers.
 func BenchmarkDatagrams(b *testing.B) {
-	const pairs, window, rate = 7, 3 * time.Second, 20_000
+	const pairs, window, rate = 7, restartsInWindow * time.Second, 20_000
 	for _, level := range []string{"listeners", "connections"} {
 		b.Run(level, func(b *testing.B) {
 			for b.Loop() {
@@ -29,28 +29,16 @@ func BenchmarkDatagrams(b *testing.B) {
 				figures := map[string][]float64{}
 				for i := range pairs {
 					for k := range 2 {
-						which, restarts := "quiet-", (i+k)%2 == 1
-						done := make(chan error, 1)
-						if restarts {
-							which = "restarts-"
-							go func() {
-								for range 3 {
-									h.hup()
-									generation++
-									if _, err := h.find("restart finished", generation); err != nil {
-										done <- err
-										return
-									}
-									time.Sleep(window/3 - 100*time.Millisecond)
-								}
-								done <- nil
-							}()
-						} else {
-							done <- nil
+						which := "quiet-"
+						var restarts <-chan error
+						if (i+k)%2 == 1 {
+							which, restarts = "restarts-", h.restartsEverySecond(&generation)
 						}
 						r := askDatagrams(b, addr, rate, window)
-						if err := <-done; err != nil {
-							b.Fatal(err)
+						if restarts != nil {
+							if err := <-restarts; err != nil {
+								b.Fatal(err)
+							}
 						}
 						slices.Sort(r.times)
 						for name, value := range map[string]float64{

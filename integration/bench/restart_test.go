@@ -51,9 +51,30 @@ func BenchmarkFirstAnswer(b *testing.B) {
 	}
 }
 
+// restartsInWindow is how many restarts there are in a window with restarts, one a second.
+const restartsInWindow = 3
+
+// restartsEverySecond restarts the service so often. The channel gets one value when that is over: why it failed, or nil.
+func (p *process) restartsEverySecond(generation *int) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		for range restartsInWindow {
+			p.hup()
+			*generation++
+			if _, err := p.find("restart finished", *generation); err != nil {
+				done <- err
+				return
+			}
+			time.Sleep(time.Second - 100*time.Millisecond)
+		}
+		done <- nil
+	}()
+	return done
+}
+
 // BenchmarkLatency compares the latency of requests while the service is restarted once a second with that of the same load without.
 func BenchmarkLatency(b *testing.B) {
-	const pairs, window = 9, 3 * time.Second
+	const pairs, window = 9, restartsInWindow * time.Second
 	for _, c := range []struct{ name, kind, mode string }{
 		{"nginx", "nginx", "--fork"}, {"go", "go", "--fork"}, {"go-exec", "go", "--exec"},
 	} {
@@ -70,19 +91,7 @@ func BenchmarkLatency(b *testing.B) {
 						restarts := (i+k)%2 == 1
 						var times []time.Duration
 						if restarts {
-							done := make(chan error, 1)
-							go func() {
-								for range 3 {
-									h.hup()
-									generation++
-									if _, err := h.find("restart finished", generation); err != nil {
-										done <- err
-										return
-									}
-									time.Sleep(window/3 - 100*time.Millisecond)
-								}
-								done <- nil
-							}()
+							done := h.restartsEverySecond(&generation)
 							times = s.load(b, window)
 							if err := <-done; err != nil {
 								b.Fatal(err)

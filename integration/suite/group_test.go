@@ -55,25 +55,11 @@ func TestGroupTwentyRestarts(t *testing.T) {
 				s := make(t)
 				s.set(4)
 				h := s.run(t, level)
-				l := startLoad(t, s.addr, s.ask, clients)
-				l.awaitNewPID(0)
-				for i := range restarts {
-					s.set(2 + 2*(i%2))
-					before := l.pids()
-					h.hup()
-					h.await("restart finished", i+2)
-					l.awaitNewPID(before)
-					h.await("generation ended", i+1)
-				}
-				l.check(name + " at " + level)
+				h.changesUnderLoad(s.service, restarts, func(i int) { s.set(2 + 2*(i%2)) }, name+" at "+level,
+					"cannot gate a socket that nobody has claimed",
+					"fewer sockets of a SO_REUSEPORT group are used than before; what waits in the others may be reset when they are closed")
 				if n := h.count("group steered away from the sockets that will go"); n != restarts/2 {
 					t.Errorf("the group was steered %d times, want %d", n, restarts/2)
-				}
-				for _, bad := range []string{"restart failed", "generation killed", "old generation not gated wholly", "cannot gate a socket that nobody has claimed",
-					"fewer sockets of a SO_REUSEPORT group are used than before; what waits in the others may be reset when they are closed"} {
-					if n := h.count(bad); n > 0 {
-						t.Errorf("%d times %q", n, bad)
-					}
 				}
 			})
 		})
@@ -125,21 +111,8 @@ func TestGroupExec(t *testing.T) {
 				s := make(t)
 				s.set(4)
 				h := s.run(t, level, "--exec")
-				l := startLoad(t, s.addr, s.ask, clients)
-				l.awaitNewPID(0)
-				for i := range restarts {
-					s.set(2 + 2*(i%2))
-					before := l.pids()
-					h.hup()
-					h.await("restart finished", i+2)
-					l.awaitNewPID(before)
-				}
-				l.check(name + " --exec at " + level)
-				for _, bad := range []string{"generation killed", "old generation not gated wholly", "nobody listens on an address any more; it is closed"} {
-					if n := h.count(bad); n > 0 {
-						t.Errorf("%d times %q", n, bad)
-					}
-				}
+				h.changesUnderLoad(s.service, restarts, func(i int) { s.set(2 + 2*(i%2)) }, name+" --exec at "+level,
+					"nobody listens on an address any more; it is closed")
 			})
 		})
 	}

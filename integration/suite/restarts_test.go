@@ -38,9 +38,16 @@ func TestTwentyRestarts(t *testing.T) {
 // answers, an old generation stays, or the log has a line that it should not have: any of the usual ones, and of more.
 func (h *supervisor) restartsUnderLoad(s service, restarts int, what string, more ...string) {
 	h.t.Helper()
+	h.changesUnderLoad(s, restarts, func(int) {}, what, more...)
+}
+
+// changesUnderLoad is restartsUnderLoad, and changes something before each restart.
+func (h *supervisor) changesUnderLoad(s service, restarts int, change func(i int), what string, more ...string) {
+	h.t.Helper()
 	l := startLoad(h.t, s.addr, s.ask, clients)
 	l.awaitNewPID(0)
 	for i := range restarts {
+		change(i)
 		before := l.pids()
 		h.hup()
 		h.await("restart finished", i+2)
