@@ -110,7 +110,7 @@ func TestDatagramsTwentyRestarts(t *testing.T) {
 // TestDatagramsInOtherModes: while no generation serves, and with several copies of a service on one socket or on a group, no question is lost either.
 func TestDatagramsInOtherModes(t *testing.T) {
 	const restarts, rate = 6, 5000
-	for _, flags := range [][]string{{"--exec"}, {"--multi=3"}, {"--multi=3", "--multi-reuseport"}} {
+	for _, flags := range [][]string{{"--exec"}, {"--multi=3"}, {"--multi=3", "--multi-reuseport"}, {"--multi=3", "--multi-reuseport", "--exec"}} {
 		t.Run(fmt.Sprint(flags), func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				addr := fmt.Sprintf("127.0.0.1:%d", freeUDPPort(t))
@@ -118,6 +118,22 @@ func TestDatagramsInOtherModes(t *testing.T) {
 				h := s.run(t, level, flags...)
 				q := startQuestions(t, "udp", addr, rate, askEcho, tellEcho)
 				h.restartsUnderQuestions(q, restarts, fmt.Sprint("udp ", flags, " at ", level))
+			})
+		})
+	}
+}
+
+// TestDatagramsWithoutPidfdGetfd: as in a container with the default profile.
+func TestDatagramsWithoutPidfdGetfd(t *testing.T) {
+	const restarts, rate = 6, 5000
+	for _, kind := range []string{"udp", "udp:block"} {
+		t.Run(kind, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				addr := fmt.Sprintf("127.0.0.1:%d", freeUDPPort(t))
+				h := start(t, []string{"--track=" + level, goserver, "-datagrams", kind + "/" + addr}, denied("pidfd_getfd", unix.EPERM))
+				h.await("generation ready", 1)
+				q := startQuestions(t, "udp", addr, rate, askEcho, tellEcho)
+				h.restartsUnderQuestions(q, restarts, kind+" at "+level)
 			})
 		})
 	}
