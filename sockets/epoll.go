@@ -76,8 +76,6 @@ type edit struct {
 	successors map[registration]int
 	// remove takes the entries out altogether.
 	remove bool
-	// dummies are to be registered beside the sockets at the numbers of these entries; none where nil.
-	dummies map[registration]*dummy
 	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
 	// when it can.
 	datagrams bool

@@ -37,7 +37,6 @@ type asker struct {
 	sent []time.Time
 	took []time.Duration
 	seen []int // how often each was answered
-	more time.Time
 }
 
 // askers is how many clients there are.
