@@ -63,6 +63,7 @@ func (l *Listener) with(f func(fd int) unix.Errno) unix.Errno {
 func (l *Listener) Serve(h Handler, trace Trace) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer askShortSlice()()
 	polled := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
 	var raw rawRequest
 	for {

@@ -2,34 +2,52 @@ package bench
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
-// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels. All run
-// all the time; slices of load go to them in turns, in one order and the other. The service runs alone twice: how far the second is from the
-// first is the noise that the other ratios are to be held against. The floor is the service under a C program that asks about accept alone and lets
-// it go on: what the kernel takes for that, of which the level connections can't be less. CPU time for a request, of all processes of the service and of the supervisor,
-// is reported besides: others' load on the machine disturbs it less.
+// variant is a way to run a service.
+type variant struct {
+	name  string
+	under []string // what stands before the command, where it is not huptime
+	flags []string // of huptime; nil without it
+}
+
+// variants are compared. The service runs alone twice: how far the second is from the first is the noise that the other ratios are to be held against.
+var variants = []variant{{name: "bare"}, {name: "bare again"}, {name: "listeners", flags: []string{"--track=listeners"}}, {name: "connections", flags: []string{"--track=connections"}}}
+
+// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels, with clients in C
+// that leave the service as much of the machine as clients can: what huptime costs is then largest. The floor is the service under a C program that
+// asks about accept alone and lets it go on: what the kernel takes for that, of which the level connections can't be less.
 func BenchmarkRequests(b *testing.B) {
+	with := append(slices.Clone(variants), variant{name: "kernel's floor", under: []string{floor}})
+	compareRates(b, with, func(s service, kind string, d time.Duration) (int, float64) { return s.rate(b, kind, d) })
+}
+
+// BenchmarkRequestsGoClients is the same with ordinary clients, written in Go, which work about as much for a request as the service does.
+func BenchmarkRequestsGoClients(b *testing.B) {
+	compareRates(b, variants, func(s service, _ string, d time.Duration) (int, float64) {
+		began := time.Now()
+		n := len(s.load(b, d))
+		return n, float64(n) / time.Since(began).Seconds()
+	})
+}
+
+// compareRates runs each service in all variants at the same time; slices of load go to them in turns, in one order and the other.
+// CPU time for a request, of all processes of the service and of the supervisor, is reported besides: others' load on the machine disturbs it less.
+func compareRates(b *testing.B, variants []variant, rate func(s service, kind string, d time.Duration) (requests int, perSecond float64)) {
 	const rounds, slice = 15, 400 * time.Millisecond
-	variants := []struct {
-		name  string
-		flags []string
-	}{{"bare", nil}, {"again", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}, {"floor", nil}}
 	for _, kind := range []string{"nginx", "redis", "node", "go", "python"} {
 		b.Run(kind, func(b *testing.B) {
 			running := make([]service, len(variants))
 			processes := make([][]int, len(variants))
 			for i, v := range variants {
 				running[i] = services[kind](b)
-				command := running[i].command
-				if v.name == "floor" {
-					command = append([]string{floor}, command...)
-				}
-				p := run(b, command, v.flags...)
+				p := run(b, append(slices.Clone(v.under), running[i].command...), v.flags...)
 				running[i].awaitAnswer(b)
-				running[i].rate(b, kind, slice) // it warms up
+				rate(running[i], kind, slice) // it warms up
 				processes[i] = family(b, p.cmd.Process.Pid)
 			}
 			b.ResetTimer()
@@ -42,35 +60,39 @@ func BenchmarkRequests(b *testing.B) {
 					before[i] = wholeTime(b, processes[i])
 				}
 				for round := range rounds {
-					rate := make([]float64, len(variants))
+					rates := make([]float64, len(variants))
 					for k := range running {
 						i := k
 						if round%2 == 1 {
 							i = len(running) - 1 - k
 						}
 						var n int
-						n, rate[i] = running[i].rate(b, kind, slice)
+						n, rates[i] = rate(running[i], kind, slice)
 						requests[i] += n
 					}
-					bare = append(bare, rate[0])
+					bare = append(bare, rates[0])
 					for i := range variants {
-						ratios[i] = append(ratios[i], rate[i]/rate[0])
+						ratios[i] = append(ratios[i], rates[i]/rates[0])
 					}
 				}
 				report(b, bare, "bare-req/s")
-				for i, v := range variants[1:] {
-					report(b, ratios[i+1], v.name+"-ratio")
-				}
-				cells := []string{kind}
+				times, ofRate := []string{kind}, []string{kind, spread(bare, "%.0f")}
+				timesHead, rateHead := []string{"service"}, []string{"service", "bare, requests/s"}
 				for i, v := range variants {
 					each := float64((wholeTime(b, processes[i]) - before[i]).Microseconds()) / float64(requests[i])
-					b.ReportMetric(each, v.name+"-cpu-µs/req")
-					cells = append(cells, fmt.Sprintf("%.1f", each))
+					b.ReportMetric(each, metric(v.name)+"-cpu-µs/req")
+					times, timesHead = append(times, fmt.Sprintf("%.1f", each)), append(timesHead, v.name+", CPU µs a request")
+					if i > 0 {
+						report(b, ratios[i], metric(v.name)+"-ratio")
+						ofRate, rateHead = append(ofRate, spread(ratios[i], "%.3f")), append(rateHead, v.name)
+					}
 				}
-				row(b, []string{"service", "bare, CPU µs a request", "bare again", "listeners", "connections", "kernel's floor"}, cells...)
-				row(b, []string{"service", "bare, requests/s", "bare again", "listeners", "connections", "kernel's floor"}, kind,
-					spread(bare, "%.0f"), spread(ratios[1], "%.3f"), spread(ratios[2], "%.3f"), spread(ratios[3], "%.3f"), spread(ratios[4], "%.3f"))
+				row(b, rateHead, ofRate...)
+				row(b, timesHead, times...)
 			}
 		})
 	}
 }
+
+// metric is a variant's name as b.ReportMetric takes it, without blanks.
+func metric(name string) string { return strings.ReplaceAll(name, " ", "-") }
