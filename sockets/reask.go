@@ -3,6 +3,8 @@ package sockets
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,13 +13,17 @@ import (
 )
 
 // How long stopped processes may take to stop, and continued ones to issue
-// their calls anew: in all, and for each thread besides, because processes are stopped one after the other. (With a limit
+// their calls anew: in all, and for each thread besides, because processes are stopped a few at a time. (With a limit
 // for all alone, a quarter of 1,000 prefork workers and more were left waiting in accept on a busy machine, and could have taken connections
 // with them at the stop signal.) A process in uninterruptible sleep may take longer; the drain then goes on without it.
 const (
 	reaskLimit = 2 * time.Second
 	reaskEach  = 20 * time.Millisecond
 )
+
+// reaskBatch is how many processes are stopped at a time. Waiting for one after the other takes longest where many share a
+// socket; and nobody should stay stopped while hundreds of others are waited for.
+const reaskBatch = 16
 
 // unknownLimit is how long a thread that can't be looked at may take to ask again. One that waited in accept does so
 // within its first microseconds on a processor.
@@ -44,15 +50,29 @@ func (t *Tracker) reask(ctx context.Context, g *gate) error {
 	}
 	g.mu.Unlock()
 
-	var stopped []int
+	batch := make(map[int][]int, reaskBatch)
+	for pid, tids := range blocked {
+		if batch[pid] = tids; len(batch) == reaskBatch {
+			g.interrupt(ctx, batch)
+			clear(batch)
+		}
+	}
+	g.interrupt(ctx, batch)
+	return g.untilAsked(ctx, len(waiting))
+}
+
+// interrupt stops processes, given with their waiting threads, and lets them go on.
+func (g *gate) interrupt(ctx context.Context, batch map[int][]int) {
+	stopped := make(map[int]int, len(batch)) // process → descriptor
 	// Whatever happens below, nobody stays stopped.
 	defer func() {
-		for _, pidfd := range stopped {
+		for pid, pidfd := range stopped {
 			unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
 			unix.Close(pidfd)
+			g.continued(batch[pid])
 		}
 	}()
-	for pid, tids := range blocked {
+	for pid := range batch {
 		// One that somebody else has stopped stays as it is: its calls are
 		// issued anew when that somebody lets it go on.
 		if state, err := proc.ThreadState(pid, pid); err != nil || state == 'T' || state == 't' {
@@ -66,17 +86,16 @@ func (t *Tracker) reask(ctx context.Context, g *gate) error {
 			unix.Close(pidfd)
 			continue
 		}
-		stopped = append(stopped, pidfd)
-		for _, tid := range tids {
+		stopped[pid] = pidfd
+	}
+	for pid := range stopped {
+		for _, tid := range batch[pid] {
 			if !untilStopped(ctx, pid, tid) {
-				break
+				return
 			}
 			g.stopped(tid)
 		}
-		unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
-		g.continued(tids)
 	}
-	return g.untilAsked(ctx, len(waiting))
 }
 
 // continued notes that the threads may run again.
@@ -108,32 +127,45 @@ func untilStopped(ctx context.Context, pid, tid int) bool {
 // does something else.
 func (g *gate) untilAsked(ctx context.Context, all int) error {
 	for {
+		began := time.Now()
 		left := g.stillAsked()
+		// A look at a thousand threads takes its time, which those that answer them need.
+		wait := max(10*time.Millisecond, 4*time.Since(began))
+		for look := time.After(wait); left > 0 && look != nil; {
+			select {
+			case <-g.again:
+				left = g.left()
+			case <-look:
+				look = nil
+			case <-ctx.Done():
+				return fmt.Errorf("%d of %d threads still wait in accept: %w", left, all, ctx.Err())
+			}
+		}
 		if left == 0 {
 			return nil
-		}
-		select {
-		case <-g.again:
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("%d of %d threads still wait in accept: %w", left, all, ctx.Err())
 		}
 	}
 }
 
-// stillAsked forgets those that have left the call another way.
-func (g *gate) stillAsked() int {
+func (g *gate) left() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for tid, w := range g.asked {
-		switch w.position() {
-		case elsewhere:
-			delete(g.asked, tid)
-		case unknown:
-			if !w.continued.IsZero() && time.Since(w.continued) > unknownLimit {
-				delete(g.asked, tid)
-			}
-		}
-	}
 	return len(g.asked)
+}
+
+// stillAsked forgets those that have left the call another way, and returns how many are left. The lock is not held meanwhile: whoever answers
+// those that ask needs it.
+func (g *gate) stillAsked() int {
+	g.mu.Lock()
+	asked := slices.Collect(maps.Values(g.asked))
+	g.mu.Unlock()
+	for _, w := range asked {
+		position := w.position()
+		g.mu.Lock()
+		if gone := position == elsewhere || position == unknown && !w.continued.IsZero() && time.Since(w.continued) > unknownLimit; gone && g.asked[w.tid] == w {
+			delete(g.asked, w.tid)
+		}
+		g.mu.Unlock()
+	}
+	return g.left()
 }
