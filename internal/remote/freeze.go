@@ -177,7 +177,8 @@ func (t *thread) await(deadline time.Time) (int32, error) {
 			return 0, os.NewSyscallError("waitid", errno)
 		}
 		if i < spins {
-			runtime.Gosched()
+			// Not runtime.Gosched, which parks this OS thread and hands what it has to another one.
+			unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 			continue
 		}
 		if time.Now().After(deadline) {
