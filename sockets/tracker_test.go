@@ -200,10 +200,11 @@ func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*puppets.Pend
 }
 
 func TestGateBlockedWorkers(t *testing.T) {
+	const workers = reaskBatch + 2 // more than are stopped at a time
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		waiting := make(map[*puppet][]*puppets.Pending)
-		r := restart(t, level, 0, 3, func(g *generation, s service) {
-			for range 3 {
+		r := restart(t, level, 0, workers, func(g *generation, s service) {
+			for range workers {
 				w := g.worker(t, s.fd)
 				waiting[w] = []*puppets.Pending{blocked(t, w, 1, s.fd)}
 			}
