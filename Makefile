@@ -67,7 +67,7 @@ fuzz: deps ## run each fuzz target for FUZZTIME (10s)
 bench: build ## run the benchmarks, each for BENCHTIME (1s)
 	@packages=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u); \
 	if [[ -z $$packages ]]; then echo 'no benchmarks yet'; exit; fi; \
-	set -x; go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count=1 -timeout 30m -p 1 $$packages
+	set -x; go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count=1 -timeout 60m -p 1 $$packages
 
 demo: build ## run an example service under load and restart it five times
 	@go build -buildvcs=false -o bin/demo ./integration/demo

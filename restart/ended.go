@@ -1,6 +1,7 @@
 package restart
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -141,6 +142,9 @@ func (m *machine) gaveUp(g *generation, why error) {
 		return
 	}
 	if from != nil {
+		if m.current != nil {
+			rouse(from)
+		}
 		from.Close()
 	}
 	m.begun = time.Time{}
@@ -151,6 +155,13 @@ func (m *machine) gaveUp(g *generation, why error) {
 	if m.current == nil {
 		m.ending = true // the old one ended while this one started; m.exit is its status
 	}
+}
+
+// rouse sees to it that somebody is told of the clients that a generation was told of which is over. It goes on for a moment, and ends by itself.
+func rouse(of *sockets.Preserved) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	go of.Rouse()(over)
 }
 
 // serviceEnded follows the end of the current generation. A successor that

@@ -235,6 +235,7 @@ func (m *machine) settle(g *generation) {
 		}
 		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.String(), "generation", g.number)
 	}
+	rouse(g.from) // its predecessor may have been told of clients, and ended
 	g.from.ReleaseClaimed()
 	g.from.Close()
 	g.from = nil

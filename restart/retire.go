@@ -95,11 +95,24 @@ func (m *machine) replace() {
 // nil in exec mode, where it is yet to come.
 func (m *machine) retire(old, by *generation, prepare func(), which func() []*sockets.Socket) {
 	old.state = gating
+	var claims *sockets.Preserved
+	if by != nil {
+		claims = by.from
+	}
 	go func() {
 		if prepare != nil {
 			prepare()
 		}
+		rousing, gated := context.WithCancel(old.ctx)
+		if claims != nil {
+			go claims.Rouse()(rousing) // ends by itself, a little after this
+		}
 		connections, err := old.process.Gate(old.ctx, which)
+		if err != nil {
+			context.AfterFunc(old.ctx, gated) // it goes on to be told of clients until it has ended
+		} else {
+			gated()
+		}
 		m.post(func() { m.gated(old, by, connections, err) })
 	}()
 }
@@ -111,9 +124,6 @@ func (m *machine) gated(old, by *generation, connections int, err error) {
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
 	if by != nil && by.from != nil {
-		if err != nil && old.state != over {
-			go by.from.Rouse()(old.ctx) // ends a little after the old generation
-		}
 		by.from.ReleaseClaimed()
 	}
 	if old.state == gating {

@@ -104,4 +104,7 @@
 // A non-blocking accept then gets EAGAIN, and a blocking one a phantom, at either
 // level: a connection that its peer has already closed. A program that was told
 // "readable", while another generation took the connection, would otherwise hang.
+//
+// A program that is gated may have been told of a client, it alone (EPOLLEXCLUSIVE), which it then does not find. Preserved.Rouse sees to
+// it that the new generation is told.
 package sockets

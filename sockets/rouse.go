@@ -6,48 +6,61 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/paths"
 )
 
-// rousePause is how often the queues are looked at; a client that a look finds and the next one too is one that nobody was woken for.
-const rousePause = 50 * time.Millisecond
+// How often the queues are looked at: soon at first, for a client that a look finds and the next one too may be one that nobody was woken for.
+const (
+	shortestRousePause = 5 * time.Millisecond
+	longestRousePause  = 50 * time.Millisecond
+	// lastRouseLooks is how many looks there are, from the shortest pause on, once what makes it necessary is over.
+	lastRouseLooks = 5
+)
 
-// Rouse sees to it that no client is forgotten while an old generation that can't be gated wholly comes to its end, and returns a
-// function that does it, until ctx has ended and a little longer.
+// Rouse sees to it that no client is forgotten while another generation than the one that has claimed the sockets gives them up, be it that it is
+// gated or that it ends, and returns a function that does it, until ctx has ended and a little longer.
 //
-// A process of another user's goes on to be woken for the sockets that its successors wait on. If it has asked to be the only one
-// (EPOLLEXCLUSIVE in epoll_ctl(2), nginx does) and then does not accept, because it is on its way out or has been given a dummy, then nobody
-// else has been told of the client, until the next one comes. Where none comes by itself, this makes one: a connection that is closed at once. It
-// wakes somebody up, who then finds the others.
+// Of those who wait for a socket with EPOLLEXCLUSIVE (epoll_ctl(2); nginx does) the kernel tells one of a client, and the others of the next. If the
+// one was told and then does not accept, because it was given a dummy meanwhile, or is on its way out, or may not be gated
+// and goes on to be told, then nobody else has been told of the client, until the next one comes. Where none comes by itself, this makes one: a connection
+// that is closed at once. It wakes somebody up, who then finds the others.
 //
-// The function has duplicates of its own of the claimed TCP sockets, and closes them.
+// The function has duplicates of its own of the claimed sockets, and closes them. Vsock sockets are left out: few kernels have a way to connect from here.
 func (p *Preserved) Rouse() func(ctx context.Context) {
 	var queues []queue
 	for _, s := range p.Claimed() {
-		if !s.Key.isTCP() {
+		if s.Key.datagram() || s.Key.Address.Family == unix.AF_VSOCK {
 			continue
 		}
 		if fd, ok := s.copy(); ok {
-			queues = append(queues, queue{fd: fd, key: s.Key})
+			q := queue{fd: fd, key: s.Key}
+			if s.file != nil {
+				q.file, _ = s.file.found.Clone()
+			}
+			queues = append(queues, q)
 		}
 	}
 	return func(ctx context.Context) {
 		defer func() {
-			for _, q := range queues {
-				unix.Close(q.fd)
+			for i := range queues {
+				queues[i].close()
 			}
 		}()
 		if len(queues) == 0 {
 			return
 		}
-		for pause(ctx, rousePause) {
+		wait := shortestRousePause
+		for ; ctx.Err() == nil; wait = min(2*wait, longestRousePause) {
 			rouse(queues)
+			pause(ctx, wait)
 		}
-		// What its last process has swallowed.
-		for range 2 {
+		wait = shortestRousePause
+		for range lastRouseLooks {
 			rouse(queues)
-			time.Sleep(rousePause)
+			time.Sleep(wait)
+			wait *= 2
 		}
-		rouse(queues)
 	}
 }
 
@@ -55,7 +68,15 @@ func (p *Preserved) Rouse() func(ctx context.Context) {
 type queue struct {
 	fd     int // owned
 	key    Key
-	waited uint32 // how many were in it at the last look
+	file   *paths.Found // of a unix socket with a path; owned
+	waited uint32       // how many were in it at the last look
+}
+
+func (q *queue) close() {
+	unix.Close(q.fd)
+	if q.file != nil {
+		q.file.Close()
+	}
 }
 
 func rouse(queues []queue) {
@@ -69,8 +90,14 @@ func rouse(queues []queue) {
 	}
 }
 
-// waiting is how many clients are in the queue: of a listening socket tcpi_unacked says that (tcp_get_info in net/ipv4/tcp.c).
+// waiting is how many clients are in the queue: of a listening TCP socket tcpi_unacked says that (tcp_get_info in net/ipv4/tcp.c). Of others it is known whether
+// there are any.
 func (q *queue) waiting() uint32 {
+	if !q.key.isTCP() {
+		polled := []unix.PollFd{{Fd: int32(q.fd), Events: unix.POLLIN}}
+		n, _ := unix.Poll(polled, 0)
+		return uint32(max(n, 0))
+	}
 	info, err := unix.GetsockoptTCPInfo(q.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0
@@ -81,7 +108,11 @@ func (q *queue) waiting() uint32 {
 // connect makes a connection and closes it. Where that fails there is nothing to be done about it.
 func (q *queue) connect() {
 	for _, to := range q.reach() {
-		fd, err := unix.Socket(int(q.key.Address.Family), unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+		protocol := unix.IPPROTO_TCP
+		if q.key.Address.Family == unix.AF_UNIX {
+			protocol = 0
+		}
+		fd, err := unix.Socket(int(q.key.Address.Family), q.key.Type|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 		if err != nil {
 			return
 		}
@@ -95,6 +126,12 @@ func (q *queue) connect() {
 
 // reach lists the addresses at which the socket is to be reached from here, the best first.
 func (q *queue) reach() []unix.Sockaddr {
+	switch {
+	case q.file != nil:
+		return []unix.Sockaddr{&unix.SockaddrUnix{Name: q.file.Path()}}
+	case q.key.Address.Family == unix.AF_UNIX:
+		return []unix.Sockaddr{&unix.SockaddrUnix{Name: q.key.Address.Name}}
+	}
 	at := q.key.Address.AddrPort
 	port := int(at.Port())
 	mapped := &unix.SockaddrInet6{Port: port, Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16()}

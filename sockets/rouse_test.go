@@ -3,11 +3,58 @@ package sockets
 import (
 	"context"
 	"net"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
+	"huptime/internal/puppets"
+	"huptime/notify"
 )
+
+// The kernel tells one of those who wait with EPOLLEXCLUSIVE of a client. Where that one is gated before it has accepted, the new generation is
+// told all the same.
+func TestRouseAtTheGate(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		wait := func(g *generation, fd int) *puppets.Pending {
+			set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+			g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, fd, abi.Native.EpollEvent(unix.EPOLLIN|unix.EPOLLEXCLUSIVE, 1))
+			tid := g.Must(t, 1, unix.SYS_GETTID)
+			told := g.Begin(t, 1, unix.SYS_EPOLL_PWAIT, set, make([]byte, 64), 4, -1, 0, 0)
+			waitsIn(t, g.puppet, tid, unix.SYS_EPOLL_PWAIT)
+			return told
+		}
+		var old *puppets.Pending
+		r := restart(t, level, unix.SOCK_NONBLOCK, 0, func(g *generation, s service) { old = wait(g, s.fd) })
+		successor := wait(r.new, r.at.fd)
+		client := dial(t, r.addr)
+		if got := old.Wait(t); got.Value != 1 {
+			t.Fatalf("the old generation is told of %d events, %v", got.Value, got.Errno)
+		}
+		gated, cancel := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		rouse := r.preserved.Rouse()
+		go func() { rouse(gated); close(over) }()
+		r.gate(t)
+		cancel()
+		if got := r.old.Call(t, 0, unix.SYS_ACCEPT4, r.fd, 0, 0, 0); got.Errno != unix.EAGAIN {
+			t.Fatalf("the gated generation accepts: %d, %v", got.Value, got.Errno)
+		}
+		if got := successor.Wait(t); got.Value != 1 {
+			t.Fatalf("the new generation is told of %d events, %v", got.Value, got.Errno)
+		}
+		accepted := r.new.Must(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0)
+		r.new.Must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
+		client.SetDeadline(time.Now().Add(patience))
+		if n, err := client.Read(make([]byte, 8)); n != 5 || err != nil {
+			t.Errorf("the client got %d bytes, %v", n, err)
+		}
+		<-over
+	})
+}
 
 // A client that nobody was woken for: somebody is, by one more connection.
 func TestRouse(t *testing.T) {
@@ -45,9 +92,9 @@ func TestRouse(t *testing.T) {
 			rouse := p.Rouse()
 			p.ReleaseClaimed()
 			go func() { rouse(ctx); close(over) }()
-			waiting := func() uint32 { q := queue{fd: int(raw.Fd())}; return q.waiting() }
+			waiting := func() uint32 { q := queue{fd: int(raw.Fd()), key: key}; return q.waiting() }
 
-			time.Sleep(4 * rousePause) // nobody waits: nobody is roused
+			time.Sleep(4 * longestRousePause) // nobody waits: nobody is roused
 			if n := waiting(); n != 0 {
 				t.Errorf("%d connections out of nowhere", n)
 			}
@@ -80,5 +127,29 @@ func TestRouse(t *testing.T) {
 				t.Errorf("the second has %d bytes", n)
 			}
 		})
+	}
+}
+
+func TestRouseUnix(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"unix", "unixpacket"} {
+		for _, name := range []string{filepath.Join(t.TempDir(), "s"), "\x00huptime-rouse-" + network + strconv.Itoa(unix.Getpid())} {
+			kind := map[string]int{"unix": unix.SOCK_STREAM, "unixpacket": unix.SOCK_SEQPACKET}[network]
+			g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
+			fd := g.listenUnix(t, kind|unix.SOCK_NONBLOCK, name)
+			p := collect(t, g)
+			p.Sockets()[0].claimed = true
+			dialUnix(t, network, name)
+			over, cancel := context.WithCancel(t.Context())
+			cancel()
+			p.Rouse()(over)
+			g.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+			// Looks that find the client still there make more connections than one.
+			roused := g.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+			readsEnd(t, g.puppet, 0, roused)
+			if name[0] != 0 {
+				g.unlink(t, name)
+			}
+		}
 	}
 }

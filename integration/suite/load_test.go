@@ -52,15 +52,18 @@ const perConnection = 25
 
 // startLoad runs clients that make a connection for each request, and as many that keep theirs.
 func startLoad(t *testing.T, addr string, ask func(c *client) (reply, error), each int) *load {
+	return startClients(t, addr, ask, slices.Repeat([]int{1, perConnection}, each)...)
+}
+
+// startClients starts as many clients as there are numbers: each is of how many requests that client makes on a connection.
+func startClients(t *testing.T, addr string, ask func(c *client) (reply, error), requests ...int) *load {
 	l := &load{t: t, addr: addr, ask: ask, stop: make(chan struct{}), seen: make(map[string]bool), changed: make(chan struct{})}
-	for range each {
-		for _, requests := range []int{1, perConnection} {
-			l.done.Go(func() {
-				for !l.stopped() {
-					l.connection(requests)
-				}
-			})
-		}
+	for _, each := range requests {
+		l.done.Go(func() {
+			for !l.stopped() {
+				l.connection(each)
+			}
+		})
 	}
 	t.Cleanup(func() { l.end() })
 	return l

@@ -34,6 +34,26 @@ func TestTwentyRestarts(t *testing.T) {
 	}
 }
 
+// TestLoneClient is of one client, behind whom nobody comes who would wake somebody up for it. Of nginx's workers, which wait with
+// EPOLLEXCLUSIVE, the kernel tells one of a client, and that one may be gated the next moment. Without [sockets.Preserved.Rouse] one restart
+// of ten to a hundred left the client waiting.
+func TestLoneClient(t *testing.T) {
+	const restarts = 40
+	services := map[string]func(t *testing.T) service{
+		"nginx":   nginx,
+		"prefork": func(t *testing.T) service { return python(t, "prefork") }, // its workers wait in accept
+	}
+	for name, make := range services {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				h := s.run(t, level)
+				h.restartsUnder(startClients(t, s.addr, s.ask, 1), restarts, func(int) {}, "one client of "+name+" at "+level)
+			})
+		})
+	}
+}
+
 // restartsUnderLoad restarts the service so many times in a row under 16 clients, and fails the test where a request fails, no new process
 // answers, an old generation stays, or the log has a line that it should not have: any of the usual ones, and of more.
 func (h *supervisor) restartsUnderLoad(s service, restarts int, what string, more ...string) {
@@ -44,7 +64,12 @@ func (h *supervisor) restartsUnderLoad(s service, restarts int, what string, mor
 // changesUnderLoad is restartsUnderLoad, and changes something before each restart.
 func (h *supervisor) changesUnderLoad(s service, restarts int, change func(i int), what string, more ...string) {
 	h.t.Helper()
-	l := startLoad(h.t, s.addr, s.ask, clients)
+	h.restartsUnder(startLoad(h.t, s.addr, s.ask, clients), restarts, change, what, more...)
+}
+
+// restartsUnder is changesUnderLoad with a load of one's own.
+func (h *supervisor) restartsUnder(l *load, restarts int, change func(i int), what string, more ...string) {
+	h.t.Helper()
 	l.awaitNewPID(0)
 	for i := range restarts {
 		change(i)

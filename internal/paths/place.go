@@ -51,6 +51,9 @@ func (f *Found) Clone() (*Found, error) {
 	return &Found{Place: f.Place, dir: fd}, nil
 }
 
+// Path is a path to it that holds for this process, until Close, whatever becomes of the directories above (proc_pid_fd(5)).
+func (f *Found) Path() string { return fmt.Sprintf("/proc/self/fd/%d/%s", f.dir, f.Name) }
+
 // Remove removes the name, which must not be a directory's.
 func (f *Found) Remove() error {
 	return os.NewSyscallError("unlinkat", unix.Unlinkat(f.dir, f.Name, 0))
