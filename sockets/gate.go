@@ -26,6 +26,8 @@ type gate struct {
 	asked   map[int]*waiter
 	again   chan struct{} // gets a value when one has
 	visited map[int]struct{}
+	// exchanges are what frozen processes are to give up, beside the descriptor by which they are made to ask for it.
+	exchanges map[int][]held
 }
 
 func newGate() *gate {
@@ -36,6 +38,8 @@ func newGate() *gate {
 		asked:   make(map[int]*waiter),
 		again:   make(chan struct{}, 1),
 		visited: make(map[int]struct{}),
+
+		exchanges: make(map[int][]held),
 	}
 }
 

@@ -19,17 +19,16 @@ type kin struct {
 	entries []registration
 }
 
-// looksForKin is how many sockets of a process are looked at. Which descriptors and epoll sets there are only a walk through all of them
-// tells, which for the thousandth socket takes as long as the thousand binds. What a program does with its first sockets it does
+// looksForKin is how many descriptors of a process are looked at, over all its binds. Which descriptors and epoll sets there are only a walk through all of them
+// tells, which for the thousandth socket takes far longer than the bind. What a program does with its first sockets it does
 // with the others: where these had no kin, the others are taken to have none.
-const looksForKin = 32
+const looksForKin = 8192
 
 // seeks tells whether a socket of the process is worth a look.
 func (t *Tracker) seeks(pid int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.looked[pid]++
-	return t.related[pid] || t.looked[pid] <= looksForKin
+	return t.related[pid] || t.looked[pid] < looksForKin
 }
 
 // kin looks for them. What other processes have of the socket, who got it before the bind, stays as it is. Where the socket can't be
@@ -61,10 +60,11 @@ func (b *binding) kin() *kin {
 		}
 		k.entries = append(k.entries, entriesOf(k.pid, d.Number, map[uint64]struct{}{inode: {}})...)
 	}
+	b.t.mu.Lock()
+	defer b.t.mu.Unlock()
+	b.t.looked[k.pid] += len(descriptors)
 	if len(k.numbers)+len(k.entries) > 0 {
-		b.t.mu.Lock()
 		b.t.related[k.pid] = true
-		b.t.mu.Unlock()
 	}
 	return k
 }

@@ -23,6 +23,7 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 		// By a remote call of the supervisor's, which gates the process so; or by the service,
 		// which must not get hold of the queue again.
 		if d, _ := t.swap(g, r); d != nil {
+			t.exchanged(g, r)
 			return notify.Return(0)
 		}
 	}

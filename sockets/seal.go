@@ -78,38 +78,23 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		return fmt.Errorf("process %d: %w", pid, errURing)
 	}
 	entries := registrations([]int{pid}, g.streams())
-	if err := t.takeOut(g, f, pid, entries); err != nil {
+	list, err := g.holdings(pid, descriptors, func(s *Socket, _ proc.Descriptor) bool { return !s.Key.datagram() })
+	if err != nil {
 		return err
 	}
-	swapped := make(map[int]bool)
-	for _, d := range descriptors {
-		inode, ok := proc.SocketInode(d.Link)
-		if s := g.socket(inode); !ok || s == nil || s.Key.datagram() {
+	if err := t.exchange(g, f, pid, entries, list); err != nil {
+		return err
+	}
+	for _, h := range list {
+		d := g.dummyOf(h.inode)
+		if d.nonblock {
 			continue
 		}
-		if err := swapRemotely(f, pid, d.Number, inode); err != nil {
-			return err
-		}
-		swapped[d.Number] = true
-		if d := g.dummyOf(inode); !d.nonblock {
-			for range mayAccept(f) {
-				if err := d.phantom(); err != nil {
-					t.log.Debug("no phantom for a blocking accept", slog.Int("pid", pid), slog.String("error", err.Error()))
-				}
+		for range mayAccept(f) {
+			if err := d.phantom(); err != nil {
+				t.log.Debug("no phantom for a blocking accept", slog.Int("pid", pid), slog.String("error", err.Error()))
 			}
 		}
-	}
-	return t.reregister(f, entries, swapped)
-}
-
-// swapRemotely makes the frozen process give up the gated socket at a descriptor. The listener answers this listen by planting the dummy,
-// see Tracker.listen; so it does not matter that a datagram socket can't be listened on.
-func swapRemotely(f *remote.Frozen, pid, fd int, inode uint64) error {
-	if _, err := f.Call(abi.Listen, uintptr(fd), 0); err != nil {
-		return fmt.Errorf("cannot swap descriptor %d of process %d: %w", fd, pid, err)
-	}
-	if now, _, _ := proc.DescriptorSocket(pid, fd); now == inode {
-		return fmt.Errorf("cannot swap descriptor %d of process %d: the listening socket is still there", fd, pid)
 	}
 	return nil
 }

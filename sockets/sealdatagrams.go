@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -106,19 +107,22 @@ func (p *datagramProcess) seal() (done bool, err error) {
 	if !idle {
 		p.t.log.Debug("a process is gated on datagram sockets while it is busy", slog.Int("generation", p.t.generation), slog.Int("pid", p.pid))
 	}
-	numbers := make(map[int]bool)
-	for _, d := range descriptors {
-		inode, ok := proc.SocketInode(d.Link)
-		if _, gated := p.inodes[inode]; !ok || !gated {
-			continue
-		}
+	list, err := p.g.holdings(p.pid, descriptors, func(s *Socket, d proc.Descriptor) bool {
 		// One that only epoll told of stays, for the answers; unless it is read all the time, and nobody waits.
-		if p.silenced[d.Number] && !waited[d.Number] && idle {
-			continue
-		}
-		numbers[d.Number] = true
+		stays := p.silenced[d.Number] && !waited[d.Number] && idle
+		return s.Key.datagram() && !stays
+	})
+	if err != nil || len(list) == 0 {
+		return err == nil, err
 	}
-	return true, p.swap(f, descriptors, numbers)
+	var entries []registration
+	for _, e := range registrations([]int{p.pid}, p.inodes) {
+		if slices.ContainsFunc(list, func(h held) bool { return h.fd == e.target }) {
+			e.events |= unix.EPOLLIN // it was silenced
+			entries = append(entries, e)
+		}
+	}
+	return true, p.t.exchange(p.g, f, p.pid, entries, list)
 }
 
 // waitedOnByCalls lists the descriptors that threads wait on by other calls than those of epoll.
@@ -170,31 +174,4 @@ func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []pro
 		}
 	}
 	return true
-}
-
-// swap puts dummies in place of the sockets at these numbers, in epoll sets too.
-func (p *datagramProcess) swap(f *remote.Frozen, descriptors []proc.Descriptor, numbers map[int]bool) error {
-	if len(numbers) == 0 {
-		return nil
-	}
-	var entries []registration
-	for _, e := range registrations([]int{p.pid}, p.inodes) {
-		if numbers[e.target] {
-			e.events |= unix.EPOLLIN // it was silenced
-			entries = append(entries, e)
-		}
-	}
-	if err := p.t.takeOut(p.g, f, p.pid, entries); err != nil {
-		return err
-	}
-	for _, d := range descriptors {
-		if !numbers[d.Number] {
-			continue
-		}
-		inode, _ := proc.SocketInode(d.Link)
-		if err := swapRemotely(f, p.pid, d.Number, inode); err != nil {
-			return err
-		}
-	}
-	return p.t.reregister(f, entries, numbers)
 }

@@ -52,7 +52,7 @@ type Tracker struct {
 	listened  time.Time           // when a socket was last listened on
 	passed    bool                // it was started with listening sockets: see Pass
 	waited    time.Time           // when a socket was last found to be waited on for the first time
-	looked    map[int]int         // process → for how many of its sockets kin was looked for
+	looked    map[int]int         // process → how many of its descriptors kin was looked for among
 	related   map[int]bool        // processes of which a socket had kin
 	obstacle  string              // why a bind had to fail
 	unseen    bool                // one was listened on by a process that may not be looked into
