@@ -1,8 +1,6 @@
 package notify
 
-import (
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // shortSlice is the least that the scheduler grants, in nanoseconds: 0.1 ms (kernel/sched/syscalls.c).
 const shortSlice = 100_000

@@ -58,7 +58,11 @@ func (t *Tracker) editEntries(g *gate, entries []registration, swapped map[int]b
 	}()
 	for _, r := range entries {
 		if swapped[r.target] {
-			e.successors[r] = g.dummyOf(r.inode).fd
+			d := g.dummyOf(r.inode)
+			if d == nil {
+				return false, remote.ErrGone
+			}
+			e.successors[r] = d.fd
 		}
 		if _, ok := e.sockets[r.inode]; ok {
 			continue
@@ -118,7 +122,11 @@ func (t *Tracker) exchanged(g *gate, r *notify.Request) {
 	list := g.exchanges[pid]
 	g.mu.Unlock()
 	for _, h := range list {
-		if err := r.Plant(g.dummyOf(h.inode).fd, h.fd, h.cloexec); err != nil {
+		d := g.dummyOf(h.inode)
+		if d == nil {
+			return // it is over
+		}
+		if err := r.Plant(d.fd, h.fd, h.cloexec); err != nil {
 			t.cannot(r, err)
 			return // who has asked for it sees what is left
 		}

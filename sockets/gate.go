@@ -96,6 +96,8 @@ func (g *gate) inodes(datagram bool) map[uint64]struct{} {
 	return set
 }
 
+// dummyOf returns the dummy that stands for a gated socket. There is none any more once the generation is over, which can be at any moment, also
+// while a process of it is frozen.
 func (g *gate) dummyOf(inode uint64) *dummy {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -87,6 +87,9 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	}
 	for _, h := range list {
 		d := g.dummyOf(h.inode)
+		if d == nil {
+			return remote.ErrGone
+		}
 		if d.nonblock {
 			continue
 		}
