@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"huptime/internal/proc"
+	"huptime/notify"
 )
 
 // census tells which process belongs to which generation. Every process of
@@ -82,11 +83,27 @@ func (c *census) resolve(ask func(pid int) (int, error)) {
 	}
 }
 
-// began notes a generation and its leader, which the supervisor has just forked.
-func (c *census) began(generation, leader int) {
+// begin forks a leader by start, and notes it for its generation's. Nobody counts meanwhile: a child that is not known yet would be taken for an
+// orphan, and made to knock. A launcher can't be, for nobody answers its calls before the handshake.
+func (c *census) begin(generation int, start func() (*notify.Launcher, error)) (*notify.Launcher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaders[generation] = identity{pid: leader}
+	l, err := start()
+	if err == nil {
+		c.leaders[generation] = identity{pid: l.PID}
+	}
+	return l, err
+}
+
+// beginCheck is begin for a check, which counts as no part of the service.
+func (c *census) beginCheck(start func() (*notify.Launcher, error)) (*notify.Launcher, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, err := start()
+	if err == nil {
+		c.check = l.PID
+	}
+	return l, err
 }
 
 // ended forgets a generation.
@@ -115,14 +132,6 @@ func (c *census) was(pid int) int {
 
 // noGeneration is what a check and its processes are of.
 const noGeneration = -1
-
-// checks notes a check that the supervisor has just forked, so that it counts
-// as no part of the service.
-func (c *census) checks(pid int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.check = pid
-}
 
 // checked notes the end of a check.
 func (c *census) checked(pid int) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"huptime/internal/proc"
+	"huptime/notify"
 )
 
 // self is the supervisor's PID in these tests.
@@ -52,7 +53,7 @@ func (w *population) end(pids ...int) {
 func (w *population) launch(generation, leader int) {
 	w.settle()
 	w.put(proc.Stat{PID: leader, PPID: self, PGRP: leader, Session: 1, StartTime: uint64(leader)})
-	w.began(generation, leader)
+	w.begin(generation, started(leader))
 }
 
 // want checks who is a member of which generation.
@@ -231,4 +232,9 @@ func TestEveryProcess(t *testing.T) {
 	if got := c.members(1); len(got) != 0 {
 		t.Errorf("members of no generation: %v", got)
 	}
+}
+
+// started is what forks nothing.
+func started(pid int) func() (*notify.Launcher, error) {
+	return func() (*notify.Launcher, error) { return &notify.Launcher{PID: pid}, nil }
 }

@@ -39,7 +39,6 @@ func (s *supervisor) check(done func(output string, err error)) (cancel func(why
 		return func(error) {}
 	}
 	pid := c.launcher.PID
-	s.census.checks(pid)
 	s.watched[pid] = func(status Status) {
 		delete(s.watched, pid)
 		c.over = true
@@ -85,7 +84,7 @@ func (s *supervisor) startCheck() (*check, error) {
 	defer unix.Close(out[1])
 	l.Unfiltered = true
 	l.Stdio = &[3]int{in[0], out[1], out[1]}
-	launcher, err := notify.Start(l)
+	launcher, err := s.census.beginCheck(func() (*notify.Launcher, error) { return notify.Start(l) })
 	if err != nil {
 		unix.Close(out[0])
 		return nil, err

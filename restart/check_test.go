@@ -63,8 +63,8 @@ func TestCensusLeavesChecksOut(t *testing.T) {
 	c := newCensus()
 	c.self = self
 	c.alive = func() []proc.Stat { return processes }
-	c.began(1, leader)
-	c.checks(check)
+	c.begin(1, started(leader))
+	c.beginCheck(started(check))
 	want := []int{leader, worker}
 	if got := c.members(1); !slices.Equal(got, want) {
 		t.Errorf("with the check: %v, want %v", got, want)

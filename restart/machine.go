@@ -228,17 +228,18 @@ func (m *machine) settle(g *generation) {
 	if g.from == nil || m.cfg.plain {
 		return
 	}
-	for _, s := range g.from.Unclaimed() {
+	unclaimed := g.from.Unclaimed()
+	rouse(g.from) // its predecessor may have been told of clients, and ended
+	g.from.ReleaseClaimed()
+	g.from.Close()
+	g.from = nil
+	for _, s := range unclaimed {
 		if s.Standing() {
 			m.log.Warn("nobody has claimed an address that huptime listens on; clients wait until somebody does", "address", s.String(), "generation", g.number)
 			continue
 		}
 		m.log.Warn("nobody listens on an address any more; it is closed", "address", s.String(), "generation", g.number)
 	}
-	rouse(g.from) // its predecessor may have been told of clients, and ended
-	g.from.ReleaseClaimed()
-	g.from.Close()
-	g.from = nil
 }
 
 // number is the signal's number: os.Signal is always one on Linux.

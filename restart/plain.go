@@ -50,11 +50,10 @@ func (s *supervisor) launchPlain(number int) (process, error) {
 		return nil, err
 	}
 	launch.Unfiltered = true
-	launcher, err := notify.Start(launch)
+	launcher, err := s.census.begin(number, func() (*notify.Launcher, error) { return notify.Start(launch) })
 	if err != nil {
 		return nil, err
 	}
-	s.census.began(number, launcher.PID)
 	if number == 1 {
 		s.terminal.Give(launcher.PID)
 	}

@@ -131,7 +131,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if err != nil {
 		return nil, err
 	}
-	launcher, err := notify.Start(launch)
+	launcher, err := s.census.begin(number, func() (*notify.Launcher, error) { return notify.Start(launch) })
 	if ready.read >= 0 {
 		unix.Close(ready.read)
 	}
@@ -139,7 +139,6 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		unix.Close(ready.write)
 		return nil, err
 	}
-	s.census.began(number, launcher.PID)
 	if number == 1 {
 		// Before the service's code runs: it may read from the terminal at once.
 		s.terminal.Give(launcher.PID)

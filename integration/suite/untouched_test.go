@@ -115,7 +115,7 @@ func TestNewAddress(t *testing.T) {
 		os.Remove(s.config)
 		h.hup()
 		h.await("restart finished", 5)
-		h.await("generation ended", 4)
+		h.await("nobody listens on an address any more; it is closed", 5)
 		if alive(second) {
 			t.Error("the dropped address still accepts connections")
 		}
