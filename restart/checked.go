@@ -37,7 +37,7 @@ func (m *machine) checked(output string, err error) {
 	case m.ending:
 		return
 	case err != nil:
-		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error(), "output", output)
+		m.failed(m.highest+1, err.Error(), "output", output)
 	case m.busy() != "":
 		m.pending = true // something else has begun meanwhile; it is checked again after that
 	default:

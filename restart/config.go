@@ -64,6 +64,13 @@ type Config struct {
 	// ReadyTimeout is how long a new generation may take until it listens and
 	// waits on its sockets. Then it is killed, and the old one goes on.
 	ReadyTimeout time.Duration
+	// MinReady is how long a new generation must have served before the old one, which can take over again until then, is retired.
+	MinReady time.Duration
+	// AllowAddressChange lets a new generation be ready that has not bound every address which the old one serves.
+	AllowAddressChange bool
+	// ReadyWorkers is how many processes of a new generation must wait on each socket, if the old one has as many: 0 is
+	// the first, sockets.AllWorkers as many as the old one has.
+	ReadyWorkers int
 	// StopSignal ends an old generation; it is sent to its leader.
 	StopSignal syscall.Signal
 	// KillAfter is how long an old generation may live on after its stop signal, once

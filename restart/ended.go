@@ -52,6 +52,10 @@ func (m *machine) reapAll() {
 func (m *machine) leaderEnded(g *generation) {
 	if m.ending {
 		m.killLater(g)
+		return
+	}
+	if g.status.Code() != 0 {
+		m.provenBad(g)
 	}
 }
 
@@ -80,10 +84,17 @@ func (m *machine) buryIfOver(g *generation) {
 	switch {
 	case was == starting:
 		m.gaveUp(g, g.failure)
+	case m.provenBad(g):
+		m.buryFailed(g)
+	case m.trial != nil && m.trial.back && m.trial.old == g:
+		// It was about to take over again: see endWayBack.
 	case g == m.current:
 		m.serviceEnded(g)
 	case g.successor != nil:
 		m.settle(g.successor)
+		if m.trial != nil && m.trial.old == g {
+			m.trusted(g.successor) // there is nobody left to go back to
+		}
 	}
 	if g.kept != nil { // nobody took it over
 		g.kept.Close()
@@ -100,7 +111,7 @@ func (g *generation) takeKept() *sockets.Preserved {
 
 // gaveUp ends a start that failed. A failed restart leaves the old generation as it was.
 func (m *machine) gaveUp(g *generation, why error) {
-	reason := g.ended()
+	reason := m.endedEarly(g)
 	code := g.status.Code()
 	if why != nil {
 		reason = why.Error()
@@ -109,7 +120,7 @@ func (m *machine) gaveUp(g *generation, why error) {
 		if errors.As(why, &launch) {
 			code = launch.ExitStatus()
 		} else if errors.Is(why, notify.ErrLauncherDied) && g.reaped {
-			reason, code = g.ended(), g.status.Code()
+			reason, code = m.endedEarly(g), g.status.Code()
 		}
 	}
 	if g.process != nil && g.process.Obstacle() != "" {
@@ -151,7 +162,7 @@ func (m *machine) gaveUp(g *generation, why error) {
 	if m.current != nil {
 		m.current.process.Yield(nil) // nobody else uses its paths any more
 	}
-	m.log.Error("restart failed", "generation", g.number, "reason", reason)
+	m.failed(g.number, reason)
 	if m.current == nil {
 		m.ending = true // the old one ended while this one started; m.exit is its status
 	}

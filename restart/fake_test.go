@@ -40,6 +40,10 @@ type fake struct {
 	ready     chan error
 	gated     chan error
 	drained   chan error
+	ungated   chan error
+	serving   chan struct{}
+	lacking   string
+	undropped bool
 	finished  chan struct{}
 	ended     chan struct{}
 	did       []string
@@ -115,6 +119,27 @@ func (f *fake) Kept() *sockets.Preserved {
 	return &sockets.Preserved{}
 }
 
+func (f *fake) Ungate(ctx context.Context, _ []*sockets.Socket) error {
+	f.w.m.call(func() { f.note("ungate") })
+	select {
+	case err := <-f.ungated:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fake) AwaitServing(ctx context.Context) error {
+	select {
+	case <-f.serving:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fake) Lacking() (string, bool) { return f.lacking, f.undropped }
+
 func (f *fake) Promoted() {}
 
 func (f *fake) Obstacle() string { return f.obstacle }
@@ -150,7 +175,7 @@ func runWith(t *testing.T, change func(*Config), drive func(w *world)) {
 					}
 				}
 				f := &fake{w: w, number: number, ready: make(chan error, 1), gated: make(chan error, 1),
-					drained: make(chan error, 1), finished: make(chan struct{}, 1), ended: make(chan struct{})}
+					drained: make(chan error, 1), ungated: make(chan error, 1), serving: make(chan struct{}, 1), finished: make(chan struct{}, 1), ended: make(chan struct{})}
 				w.fakes = append(w.fakes, f)
 				return f, nil
 			},

@@ -17,6 +17,7 @@ const (
 	starting state = iota // launched, not ready
 	serving               // the current one
 	gating                // being made to stop accepting
+	standby               // gated, and ready to take over again while its successor is on probation
 	draining              // finishes its connections
 	stopping              // has got its stop signal
 	over                  // every process is gone
@@ -30,6 +31,8 @@ func (s state) String() string {
 		return "serving"
 	case gating:
 		return "gating"
+	case standby:
+		return "standby"
 	case draining:
 		return "draining"
 	case stopping:
@@ -56,6 +59,7 @@ type generation struct {
 
 	kept    *sockets.Preserved // kept for its sudden end, once it is over; owned
 	running bool               // the service's own code ran
+	failed  bool               // it was ready and failed on probation
 	gone    bool               // every process is gone
 	reaped  bool               // the leader's status is known
 	daemon  bool               // the leader has ended with 0; others may live on
@@ -66,6 +70,8 @@ type generation struct {
 	killed  bool               // SIGKILL was sent
 	ctx     context.Context
 	cancel  context.CancelFunc // ends what runs on its behalf
+	ungate  context.CancelFunc // ends its gating, which goes on otherwise; nil before
+	awaited context.CancelFunc // ends the wait for its readiness
 }
 
 // process is a generation as the machine acts on it. The methods with a
@@ -104,6 +110,13 @@ type process interface {
 	// Kept hands over the listening sockets that were kept for the generation's sudden end, or nil
 	// (Config.Revive). The caller owns them.
 	Kept() *sockets.Preserved
+	// Ungate undoes Gate, because the successor has failed: the generation accepts again on these sockets.
+	Ungate(ctx context.Context, sockets []*sockets.Socket) error
+	// AwaitServing returns nil once the generation has been seen to wait for clients since it was called.
+	AwaitServing(ctx context.Context) error
+	// Lacking says in words what a starting generation has not shown yet that makes it ready. undropped tells that nothing is
+	// missing but addresses of its predecessor's.
+	Lacking() (words string, undropped bool)
 	// Obstacle says why a bind of the generation had to fail, or nothing.
 	Obstacle() string
 	// Signal sends a signal to the leader, or, where that has ended, to those

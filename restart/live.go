@@ -143,6 +143,17 @@ func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
 // AwaitFinished implements process. It follows Gate.
 func (p *live) AwaitFinished(ctx context.Context) { p.tracker.AwaitFinished(ctx, p.newer) }
 
+// Ungate implements process.
+func (p *live) Ungate(ctx context.Context, list []*sockets.Socket) error {
+	return p.tracker.Ungate(ctx, list)
+}
+
+// AwaitServing implements process.
+func (p *live) AwaitServing(ctx context.Context) error { return p.tracker.AwaitServing(ctx) }
+
+// Lacking implements process.
+func (p *live) Lacking() (words string, undropped bool) { return p.tracker.Lacking() }
+
 // Kept implements process.
 func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
 

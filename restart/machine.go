@@ -2,7 +2,7 @@ package restart
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -33,6 +33,7 @@ type machine struct {
 	ending   bool          // no restart any more; exit when nobody lives
 	ends     int           // how many TERM and INT came
 	checking *checking     // the check that a restart waits for, or nil
+	trial    *probation    // the newest generation is on probation; else nil
 	reaping  bool          // one more look for ended children is due
 	exit     int
 	err      error // why generation 1 could not be started
@@ -95,7 +96,7 @@ func (m *machine) after(d time.Duration, f func()) *time.Timer {
 func (m *machine) run(in *inbox) (int, error) {
 	defer m.stop()
 	m.launch(m.cfg.standing.Join(nil, true))
-	for len(m.living) > 0 || m.gap != nil {
+	for len(m.living) > 0 || m.gap != nil || m.trial != nil && m.trial.back {
 		select {
 		case f := <-m.events:
 			f()
@@ -116,7 +117,8 @@ func (m *machine) run(in *inbox) (int, error) {
 func (m *machine) launch(from *sockets.Preserved) {
 	m.highest++
 	ctx, cancel := context.WithCancel(m.ctx)
-	g := &generation{number: m.highest, began: time.Now(), from: from, ctx: ctx, cancel: cancel}
+	await, awaited := context.WithCancel(ctx)
+	g := &generation{number: m.highest, began: time.Now(), from: from, ctx: ctx, cancel: cancel, awaited: awaited}
 	g.kills, _ = m.oomKills()
 	p, err := m.host.launch(g.number, from)
 	if err != nil {
@@ -134,7 +136,7 @@ func (m *machine) launch(from *sockets.Preserved) {
 	told := make(chan struct{}) // closed when the machine knows that it runs, or why not
 	tell := sync.OnceFunc(func() { close(told) })
 	go func() {
-		err := p.AwaitReady(ctx, func() { m.post(func() { m.running(g) }); tell() })
+		err := p.AwaitReady(await, func() { m.post(func() { m.running(g) }); tell() })
 		m.post(func() { m.readiness(g, err) })
 		tell()
 	}()
@@ -170,12 +172,18 @@ func (m *machine) readyTimeout(g *generation) {
 	if g.state != starting || g.failure != nil {
 		return
 	}
-	if g.number == 1 {
-		m.log.Warn("generation 1 listens on nothing yet; it counts as ready", "waited", m.cfg.ReadyTimeout.String())
+	words, undropped := g.process.Lacking()
+	switch {
+	case g.number == 1:
+		m.log.Warn("generation 1 is not seen to wait for clients yet; it counts as ready", "waited", m.cfg.ReadyTimeout.String(), "why", words)
 		m.promote(g)
-		return
+	case m.current == nil && undropped:
+		// There is nothing to go back to, and it serves what it has.
+		m.log.Warn("not ready, and nobody else serves: it counts as ready", "generation", g.number, "why", words)
+		m.promote(g)
+	default:
+		m.giveUp(g, fmt.Errorf("not ready within %s: %s", m.cfg.ReadyTimeout, words))
 	}
-	m.giveUp(g, errors.New("not ready within "+m.cfg.ReadyTimeout.String()))
 }
 
 // giveUp kills a generation that starts. What that means is decided when it is over.
@@ -196,6 +204,8 @@ func (m *machine) promote(g *generation) {
 	g.state = serving
 	g.promoted = time.Now()
 	g.limit.Stop() // or it would wake a supervisor that is at rest
+	g.awaited()    // likewise
+	gap := m.gap
 	m.current, m.next, m.gap = g, nil, nil
 	m.host.promoted(g.process.Leader())
 	g.process.Promoted()
@@ -207,7 +217,11 @@ func (m *machine) promote(g *generation) {
 				old.process.Shrink(g.from)
 			}
 		}
+		m.trial = m.newTrial(g, old)
 		m.retire(old, g, shrink, g.from.Claimed)
+		return
+	}
+	if m.proves(g, gap) {
 		return
 	}
 	m.settle(g) // its predecessor has ended already

@@ -167,3 +167,12 @@ func (p *plain) Kill() {
 
 // Close implements process.
 func (p *plain) Close() { p.census.ended(p.number) }
+
+// Ungate implements process.
+func (p *plain) Ungate(context.Context, []*sockets.Socket) error { return nil }
+
+// AwaitServing implements process.
+func (p *plain) AwaitServing(context.Context) error { return nil }
+
+// Lacking implements process.
+func (p *plain) Lacking() (words string, undropped bool) { return "", false }

@@ -32,6 +32,7 @@ func (m *machine) hup() {
 	m.pending = true
 	if why := m.busy(); why != "" {
 		m.log.Info("restart wanted; it waits", "for", why)
+		m.shortenTrial()
 		return
 	}
 	m.nextRestart()
@@ -46,6 +47,8 @@ func (m *machine) busy() string {
 		return "the first generation, or the one that takes over, to be ready"
 	case m.next != nil, m.checking != nil:
 		return "the restart that runs"
+	case m.trial != nil:
+		return "the new generation to prove itself"
 	}
 	for _, g := range m.living {
 		if g.state == gating {
@@ -77,7 +80,7 @@ func (m *machine) nextRestart() {
 func (m *machine) replace() {
 	from, err := m.current.process.Collect()
 	if err != nil {
-		m.log.Error("restart failed", "generation", m.highest+1, "reason", err.Error())
+		m.failed(m.highest+1, err.Error())
 		return
 	}
 	from = m.cfg.standing.Join(from, false)
@@ -95,6 +98,8 @@ func (m *machine) replace() {
 // nil in exec mode, where it is yet to come.
 func (m *machine) retire(old, by *generation, prepare func(), which func() []*sockets.Socket) {
 	old.state = gating
+	gating, stop := context.WithCancel(old.ctx)
+	old.ungate = stop
 	var claims *sockets.Preserved
 	if by != nil {
 		claims = by.from
@@ -107,7 +112,8 @@ func (m *machine) retire(old, by *generation, prepare func(), which func() []*so
 		if claims != nil {
 			go claims.Rouse()(rousing) // ends by itself, a little after this
 		}
-		connections, err := old.process.Gate(old.ctx, which)
+		connections, err := old.process.Gate(gating, which)
+		stop()
 		if err != nil {
 			context.AfterFunc(old.ctx, gated) // it goes on to be told of clients until it has ended
 		} else {
@@ -119,33 +125,41 @@ func (m *machine) retire(old, by *generation, prepare func(), which func() []*so
 
 func (m *machine) gated(old, by *generation, connections int, err error) {
 	opaque := errors.Is(err, sockets.ErrOpaque)
+	if m.trial != nil && m.trial.old == old && m.trial.back && old.state != over {
+		m.goBack()
+		return
+	}
 	if err != nil && !opaque && old.state != over {
 		// It may accept a connection yet, which the drain then waits for.
 		m.log.Warn("old generation not gated wholly", "generation", old.number, "error", err.Error())
 	}
-	if by != nil && by.from != nil {
-		by.from.ReleaseClaimed()
-	}
 	if old.state == gating {
 		m.log.Info("generation gated", "generation", old.number, "connections", connections)
-		if opaque {
-			// It goes on accepting until it has its stop signal; what it has accepted it may finish.
-			m.stopGeneration(old, "can't be gated")
-			go func() {
-				ctx, cancel := context.WithTimeout(old.ctx, m.cfg.DrainTimeout)
-				defer cancel()
-				old.process.AwaitFinished(ctx)
-				m.post(func() { m.killLater(old) })
-			}()
-		} else {
-			old.state = draining
-			m.drain(old)
+		if m.beginTrial(old, by, opaque) {
+			return
 		}
+		m.finish(old, opaque)
 	}
-	if by != nil {
-		m.restarted(by)
-		m.nextRestart()
+	if m.trial != nil && m.trial.g == by {
+		m.trusted(by)
 	}
+}
+
+// finish lets a gated generation finish its connections and end. One that is opaque could not be gated.
+func (m *machine) finish(old *generation, opaque bool) {
+	if !opaque {
+		old.state = draining
+		m.drain(old)
+		return
+	}
+	// It goes on accepting until it has its stop signal; what it has accepted it may finish.
+	m.stopGeneration(old, "can't be gated")
+	go func() {
+		ctx, cancel := context.WithTimeout(old.ctx, m.cfg.DrainTimeout)
+		defer cancel()
+		old.process.AwaitFinished(ctx)
+		m.post(func() { m.killLater(old) })
+	}()
 }
 
 // drain waits for the last connection of a gated generation.
@@ -231,6 +245,7 @@ func (m *machine) end(sig sigNumber) {
 	if m.current != nil {
 		m.current.process.Yield(nil) // nobody will need its files: it may remove them
 	}
+	m.dropTrial()
 	m.endOthers()
 	if g := m.addressee(); g != nil && (g.state == serving || g.state == starting) {
 		m.signal(g, sig)
@@ -247,7 +262,7 @@ func (m *machine) endOthers() {
 			if g.failure == nil {
 				m.giveUp(g, errEnding)
 			}
-		case g.state == gating || g.state == draining:
+		case g.state == gating || g.state == standby || g.state == draining:
 			m.endGeneration(g, "huptime is ending")
 		}
 	}

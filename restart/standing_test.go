@@ -31,7 +31,7 @@ func TestStanding(t *testing.T) {
 			w.hup()
 			w.gen(2).obstacle = "it binds a, which overlaps b"
 			w.die(2, exited(1))
-			w.says(`reason="exited with status 1; it binds a, which overlaps b"`)
+			w.says(`reason="exited with status 1, 0s after its start; it binds a, which overlaps b"`)
 			w.hup()
 		}, 3},
 		"exec": {execMode, func(w *world) {

@@ -1,6 +1,8 @@
 package sockets
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 
 	"golang.org/x/sys/unix"
@@ -28,14 +30,31 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	case g != nil:
 		t.acceptGated(g, r)
 	case starting:
-		if inode, ok, err := proc.DescriptorSocket(r.TID, r.FD()); err == nil && ok && r.Valid() {
-			t.mu.Lock()
-			t.nowWaited(inode)
-			t.mu.Unlock()
-			ping(t.changed)
-		}
+		t.nowAccepts(r)
 	}
 	return notify.Continue()
+}
+
+// nowAccepts notes who accepts while the generation starts. Of one that may not be looked into it is the number that counts, at which its
+// parent has the socket.
+func (t *Tracker) nowAccepts(r *notify.Request) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil && !errors.Is(err, fs.ErrPermission) || err == nil && !ok || !r.Valid() {
+		return
+	}
+	pid, errTgid := proc.Tgid(r.TID)
+	if errTgid != nil {
+		return
+	}
+	t.mu.Lock()
+	if err != nil {
+		t.acceptsAt[r.FD()] = struct{}{}
+	} else {
+		t.nowWaited(inode, pid)
+		t.firm[inode] = struct{}{}
+	}
+	t.mu.Unlock()
+	ping(t.changed)
 }
 
 // maxAccepting bounds the record of accepting threads. Servers that start a thread

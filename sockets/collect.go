@@ -20,13 +20,13 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	if err != nil {
 		return nil, err
 	}
-	inodes := t.listeningInodes()
+	inodes := t.serviceInodes()
 	wanted := make(map[uint64]struct{}, len(inodes))
 	for _, inode := range inodes {
 		wanted[inode] = struct{}{}
 	}
 	holders, opaque := proc.Holders(pids, wanted)
-	p := &Preserved{}
+	p := &Preserved{old: t}
 	unseen := 0
 	var failed error
 	for _, inode := range inodes {

@@ -99,7 +99,7 @@ func TestDatagramsBlocked(t *testing.T) {
 			waiting = g.Begin(t, 1, unix.SYS_RECVFROM, s.fd, make([]byte, 16), 16, 0, 0, 0)
 			waitsIn(t, g.puppet, tid, unix.SYS_RECVFROM)
 		})
-		if found := waitedOn(group(r.old.PID), map[uint64]struct{}{r.old.inode(t, r.fd): {}}); len(found) != 1 {
+		if s := lookAt(group(r.old.PID), map[uint64]struct{}{r.old.inode(t, r.fd): {}}); len(s.waiting) != 1 {
 			t.Error("nobody is seen to wait on the socket")
 		}
 		r.gate(t)

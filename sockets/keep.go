@@ -52,7 +52,7 @@ func (t *Tracker) TakeKept() *Preserved {
 	t.keeping.Lock()
 	defer t.keeping.Unlock()
 	t.taken = true
-	p := &Preserved{}
+	p := &Preserved{old: t}
 	for _, inode := range t.listeningInodes() {
 		if k := t.kept[inode]; k != nil {
 			p.sockets = append(p.sockets, k.socket)
@@ -77,7 +77,7 @@ func (t *Tracker) lookAfter(own uint64, final bool) {
 		return
 	}
 	wanted := make(map[uint64]struct{})
-	for _, inode := range t.listeningInodes() {
+	for _, inode := range t.serviceInodes() {
 		// One readlink where nothing has changed.
 		if k := t.kept[inode]; k == nil || !stillHolds(k.holder, inode) {
 			wanted[inode] = struct{}{}

@@ -24,6 +24,8 @@ type Knocks struct {
 
 	// opaqueOnce is for the log: what is out of reach in one generation is in the next.
 	opaqueOnce sync.Once
+	// assumedOnce likewise.
+	assumedOnce sync.Once
 }
 
 type knock func(generation int, r *notify.Request) notify.Reply

@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"time"
 
 	"huptime/internal/proc"
@@ -52,6 +53,7 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 	if t.sharing != nil {
 		pid, _ = proc.Tgid(r.TID)
 	}
+	planted := t.preserved.withInode(inode) != nil // late or not, that is no session's
 	t.mu.Lock()
 	if pid != 0 {
 		t.listeners[pid] = struct{}{}
@@ -59,10 +61,20 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 	if _, known := t.listening[inode]; !known {
 		t.listening[inode] = t.noted
 		t.noted++
+		if !t.starting && !planted {
+			t.noteLate(inode)
+		}
 	}
 	if settles {
 		t.listened = time.Now()
 	}
+	sweep := len(t.late) >= t.sweepLateAt
+	if sweep {
+		t.sweepLateAt = math.MaxInt // one at a time
+	}
 	t.mu.Unlock()
+	if sweep {
+		go t.sweepLate() // ends by itself: it looks once
+	}
 	ping(t.changed)
 }

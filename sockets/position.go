@@ -9,61 +9,20 @@ import (
 	"huptime/internal/proc"
 )
 
-// waitedOn tells which of the sockets some thread of the processes waits on: in
-// accept, in a call that takes datagrams, in poll or select, or through an epoll set. Processes that can't be looked into are passed over: whoever asks has a limit for what can't be seen.
-func waitedOn(pids []int, inodes map[uint64]struct{}) map[uint64]struct{} {
-	found := make(map[uint64]struct{})
-	for _, r := range registrations(pids, inodes) {
-		found[r.inode] = struct{}{}
-	}
-	for _, pid := range pids {
-		if len(found) == len(inodes) {
-			break
-		}
-		holders, opaque := proc.Holders([]int{pid}, inodes)
-		if len(holders) == 0 || len(opaque) > 0 {
-			continue
-		}
-		at := make(map[int]uint64) // descriptor → socket
-		for inode, list := range holders {
-			for _, h := range list {
-				at[h.FD] = inode
-			}
-		}
-		code, err := proc.ABI(pid)
-		if err != nil {
-			continue
-		}
-		tids, err := proc.Threads(pid)
-		if err != nil {
-			continue
-		}
-		for _, tid := range tids {
-			for _, fd := range waitsOn(pid, tid, code) {
-				if inode, ok := at[fd]; ok {
-					found[inode] = struct{}{}
-				}
-			}
-		}
-	}
-	return found
-}
-
-// waitsOn lists the descriptors that the thread waits on to be readable, right now.
-func waitsOn(pid, tid int, code abi.ABI) []int {
-	now, err := proc.ReadSyscall(pid, tid)
-	if err != nil || now.Running {
-		return nil
-	}
+// waitsOn lists the descriptors that a thread waits on to be readable, or the epoll set that it waits on; -1 where there is none. now is where
+// it was seen.
+func waitsOn(tid int, code abi.ABI, now proc.Syscall) (fds []int, set int) {
 	switch call, args := unpack(tid, code, now); call {
 	case abi.Accept, abi.Recv:
-		return []int{int(int32(args[0]))}
+		return []int{int(int32(args[0]))}, -1
 	case abi.Poll, abi.Ppoll:
-		return polled(memoryOf(tid, args[0], 8*min(args[1], maxPolled)))
+		return polled(memoryOf(tid, args[0], 8*min(args[1], maxPolled))), -1
 	case abi.Select, abi.Pselect6:
-		return selected(memoryOf(tid, args[1], (min(args[0], maxPolled)+7)/8))
+		return selected(memoryOf(tid, args[1], (min(args[0], maxPolled)+7)/8)), -1
+	case abi.EpollWait:
+		return nil, int(int32(args[0]))
 	}
-	return nil
+	return nil, -1
 }
 
 // unpack tells which call a thread is in, and with which arguments: i386's socketcall has them in the thread's memory.

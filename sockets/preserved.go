@@ -27,6 +27,9 @@ type Socket struct {
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
 
+	misses  int  // how often in a row the generation that served it was not found to have it
+	dropped bool // that generation has closed it while its successor started
+
 	standing bool // see Standing: fd and file are that one's, and stay open
 	expected bool // of a standing one: the generation is thought to claim it
 	passed   bool // of a standing one: the generation was started with it
@@ -75,6 +78,8 @@ type Preserved struct {
 	sockets []*Socket // in the order in which they were first listened on
 	// abandoned: see Abandoned.
 	abandoned bool
+	// old is the generation that they were collected from; nil where there is none.
+	old *Tracker
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering
 	confined  map[Key]steering
@@ -237,6 +242,9 @@ func (p *Preserved) Close() {
 	})
 	p.endSteering()
 	p.endConfinement()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.old = nil // or each generation would keep its predecessor's state for ever
 }
 
 func (p *Preserved) release(which func(*Socket) bool) {

@@ -2,166 +2,220 @@ package sockets
 
 import (
 	"context"
+	"log/slog"
 	"time"
-
-	"huptime/internal/proc"
 )
 
-// How long a generation may take to begin to wait on its sockets before it
-// counts as ready all the same. Not every way to wait can be seen: io_uring can't, nor can
-// 32-bit code, nor anything of a process that may not be looked into.
+// A generation is ready when it is seen to wait for clients, see evidence.go: time alone is no evidence. These are for what can't be seen, and
+// for what is yet to come of which nobody knows.
 const (
-	// settleListening follows the last listen.
+	// settleListening follows the last listen, where it can't be seen who waits: io_uring, processes that may not be looked into.
 	settleListening = 250 * time.Millisecond
-	// settleFirst follows the last listen of generation 1, whose number of sockets nobody knows: a restart that began
-	// between two of them would find the new generation and the old one after the same address.
+	// settleFirst follows the moment in which generation 1, whose number of sockets nobody knows, waits on all that it has: a
+	// restart that began between two of them would find the new generation and the old one after the same address.
 	settleFirst = 100 * time.Millisecond
-	// settleUnclaimed is for one that has not claimed all preserved sockets: it
-	// may have dropped an address, or may be about to bind it.
+	// settleBusy is for one that goes on to listen meanwhile: its sessions do.
+	settleBusy = time.Second
+	// settleUnclaimed is for one that has not claimed all that it may, and need not.
 	settleUnclaimed = 2 * time.Second
 	// settleSocketless is for a service that listened on nothing before either.
 	settleSocketless = time.Second
 )
 
+// Asks is what a generation must show before it counts as ready, beside what it always must.
+type Asks struct {
+	// AddressChange: it need not claim every address that its predecessor serves.
+	AddressChange bool
+	// Workers is how many processes must wait on a socket, if its predecessor had as many: 0 and 1 are the first, AllWorkers as
+	// many as the predecessor has.
+	Workers int
+}
+
+// AllWorkers asks for as many processes as the predecessor has.
+const AllWorkers = -1
+
+// Ask sets what the generation must show. Call it before AwaitReady.
+func (t *Tracker) Ask(a Asks) { t.asks = a }
+
 // readiness is what is known of a starting generation.
 type readiness struct {
-	preserved   int           // sockets that it may claim
-	claimed     int           // those that it has claimed and listened on
-	listening   int           // all sockets that it listens on
+	unclaimed   []*Socket     // sockets that its predecessor serves and that it has not claimed
+	partly      bool          // it has claimed some sockets of a SO_REUSEPORT group and not all
+	claims      int           // sockets that it has claimed
+	listening   int           // all sockets that count: those that it listens on, and those that it has claimed
+	silent      []uint64      // those of them on which nobody was seen to wait, though whoever does could be seen
 	unseen      bool          // it has listened on some that may not be looked at
-	waiting     int           // those of them that it is known to wait on
+	blind       error         // why some that may wait can't be seen
+	few         []uint64      // those on which fewer processes wait than were asked for
+	preserved   int           // sockets that it must claim
 	first       bool          // generation 1
 	copies      int           // how many processes must have listened; 0 where there is one copy
 	listeners   int           // how many have
+	change      bool          // see Asks.AddressChange
 	sinceStart  time.Duration // since the launch
 	sinceListen time.Duration // since the last listen
 	passed      bool          // it was started with listening sockets, on which it does not listen itself
-	opaque      bool          // of such a one: some of its processes can't be looked into
+	waiting     int           // sockets that it is known to wait on
 	sinceWait   time.Duration // since it was found to wait on a socket that it was not known to wait on
+	sinceAll    time.Duration // since nothing was lacking for the first time
 }
 
-// ready decides. Until it says so the old generation accepts.
-func (r readiness) ready() bool {
+// lack is what a generation has not shown yet.
+type lack uint8
+
+const (
+	lacksNothing lack = iota
+	lacksListen       // it listens on nothing
+	lacksAddress      // an address that its predecessor serves
+	lacksCopies       // copies of the service that have not listened
+	lacksWaiting      // somebody who waits on a socket
+	lacksWorkers      // more who do
+	lacksRest         // a moment in which nothing new comes
+)
+
+// lacks decides. Until it says nothing the old generation accepts.
+func (r readiness) lacks() lack {
 	switch {
 	case r.listening == 0 && r.unseen:
-		return r.sinceListen >= settleUnclaimed
+		if r.sinceListen < settleUnclaimed {
+			return lacksListen
+		}
+		return lacksNothing
 	case r.listening == 0:
-		return !r.first && r.preserved == 0 && r.sinceStart >= settleSocketless
-	case r.passed && r.waiting < r.listening:
-		// That it has the sockets says nothing: it may be loading yet. Nor does it have to use all of them.
-		return r.waiting > 0 && r.sinceWait >= settleUnclaimed || r.opaque && r.sinceStart >= settleUnclaimed
+		if r.first || r.preserved > 0 || r.sinceStart < settleSocketless {
+			return lacksListen
+		}
+		return lacksNothing
+	case len(r.unclaimed) > 0 && !(r.change && r.sinceListen >= settleUnclaimed):
+		return lacksAddress
 	case r.listeners < r.copies && !r.passed:
-		return false
-	case r.claimed < r.preserved:
-		return r.sinceListen >= settleUnclaimed
+		return lacksCopies
+	case len(r.silent) > 0 && !r.assumed():
+		return lacksWaiting
+	case len(r.few) > 0 && !r.assumed():
+		return lacksWorkers
+	case r.partly && r.sinceListen < settleUnclaimed:
+		return lacksRest
+	case r.first && (r.sinceAll < settleFirst || r.sinceListen < settleFirst && r.sinceAll < settleBusy):
+		return lacksRest
 	}
-	if r.first && r.sinceListen < settleFirst {
-		return false
+	return lacksNothing
+}
+
+// assumed tells whether sockets on which nobody was seen to wait count as waited on all the same.
+func (r readiness) assumed() bool {
+	if r.passed {
+		// It need not use all that it was started with; that it has them says nothing: it may be loading yet.
+		return r.waiting > 0 && r.sinceWait >= settleUnclaimed || r.blind != nil && r.sinceStart >= settleUnclaimed
 	}
-	return r.waiting == r.listening || r.sinceListen >= settleListening
+	return r.blind != nil && r.sinceListen >= settleListening
 }
 
 // AwaitReady returns nil when the generation is ready, and ctx's error when ctx ends before.
 func (t *Tracker) AwaitReady(ctx context.Context) error {
 	const (
 		shortest = 2 * time.Millisecond
-		longest  = 25 * time.Millisecond
+		longer   = 25 * time.Millisecond // while it may be ready any moment
+		longest  = 200 * time.Millisecond
+		share    = 8 // a look at a thousand processes takes its time, and those need it
 	)
 	pause := shortest
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	for {
-		r := t.readiness()
-		if r.ready() {
-			t.mu.Lock()
-			t.starting = false
-			t.mu.Unlock()
+	for look := 0; ; look++ {
+		began := time.Now()
+		r := t.readiness(look)
+		missing := r.lacks()
+		t.mu.Lock()
+		t.shown = r
+		t.mu.Unlock()
+		if missing == lacksNothing {
+			t.sayAssumed(r)
+			t.nowReady()
 			if t.preserved != nil {
 				t.preserved.endConfinement()
 			}
 			return nil
 		}
-		if r.listening == 0 && r.preserved > 0 {
-			pause = longest // only a listen can change it, and that one is heard of
+		if missing == lacksListen && r.preserved > 0 {
+			pause = longer // only a listen can change it, and that one is heard of
 		}
-		timer.Reset(pause)
+		timer.Reset(max(pause, share*time.Since(began)))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.changed:
 			pause = shortest
 		case <-timer.C:
-			pause = min(2*pause, longest)
+			if limit := longest; r.sinceListen < time.Second {
+				limit = longer
+				pause = min(2*pause, limit)
+			} else {
+				pause = min(2*pause, limit)
+			}
 		}
 	}
 }
 
-func (t *Tracker) readiness() readiness {
-	r := readiness{first: t.generation == 1}
-	var claimed, all []*Socket
-	if t.preserved != nil {
-		all = t.preserved.WithoutSurplus()
-		claimed = t.preserved.Claimed()
+// sayAssumed says once what was assumed of what can't be seen.
+func (t *Tracker) sayAssumed(r readiness) {
+	if len(r.silent)+len(r.few) == 0 || r.blind == nil {
+		return
 	}
-	for _, s := range all {
-		if !s.standing || s.expected || s.passed {
-			r.preserved++
-		}
-	}
+	t.knocks.assumedOnce.Do(func() {
+		t.log.Warn("it can't be seen whether a new version waits for clients: it counts as ready a moment after it listens; --ready tells for sure",
+			slog.Int("generation", t.generation), slog.String("why", r.blind.Error()))
+	})
+}
+
+// readiness looks at the generation for the n-th time.
+func (t *Tracker) readiness(n int) readiness {
+	r := readiness{first: t.generation == 1, change: t.asks.AddressChange}
+	must := t.claims(&r)
 
 	t.mu.Lock()
 	r.sinceStart = time.Since(t.started)
 	r.sinceListen = time.Since(t.listened)
 	r.unseen, r.passed = t.unseen, t.passed
-	for _, s := range claimed {
-		if s.standing && !s.expected && !s.passed {
-			continue
-		}
-		if _, ok := t.listening[s.Inode]; ok {
-			r.claimed++
+	// A datagram socket that no predecessor had may be for questions of its own.
+	streams := len(must) > 0
+	for inode := range t.listening {
+		if _, late := t.late[inode]; !late && !t.isDatagram(inode) {
+			streams = true
 		}
 	}
-	r.listening = len(t.listening)
+	for inode := range t.listening {
+		_, late := t.late[inode]
+		if _, known := must[inode]; !late && !known && (!t.isDatagram(inode) || !streams) {
+			must[inode] = nil
+		}
+	}
+	r.listening = max(len(must), len(t.listening)-len(t.late))
 	if t.sharing != nil {
 		r.copies, r.listeners = t.sharing.copies, len(t.listeners)
 	}
-	unseen := make(map[uint64]struct{})
-	for inode := range t.listening {
-		if _, ok := t.accepted[inode]; ok {
-			r.waiting++
-		} else {
-			unseen[inode] = struct{}{}
-		}
-	}
 	t.mu.Unlock()
 
-	// Looking costs a walk through /proc: only when it can decide.
-	if len(unseen) > 0 && (r.claimed == r.preserved || r.passed) {
-		pids := t.pids()
-		found := waitedOn(pids, unseen)
-		r.waiting += len(found)
-		t.mu.Lock()
-		for inode := range found {
-			t.nowWaited(inode)
-		}
-		t.mu.Unlock()
-		if r.passed && len(found) == 0 {
-			_, opaque := proc.Holders(pids, unseen)
-			r.opaque = len(opaque) > 0
-		}
+	if len(must) > 0 {
+		t.lookForWaiters(&r, must, n)
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	r.sinceWait = time.Since(t.waited)
-	t.mu.Unlock()
+	if t.complete.IsZero() {
+		r.sinceAll = settleFirst
+		if r.lacks() == lacksNothing || r.lacks() == lacksRest {
+			t.complete = time.Now()
+		}
+	}
+	r.sinceAll = time.Since(t.complete)
 	return r
 }
 
-// nowWaited notes that some thread waits on the socket. t.mu is held.
-func (t *Tracker) nowWaited(inode uint64) {
-	if _, known := t.accepted[inode]; !known {
-		t.accepted[inode] = struct{}{}
-		t.waited = time.Now()
-	}
+// isDatagram tells whether a socket that is noted as listening may be a datagram socket. t.mu is held.
+func (t *Tracker) isDatagram(inode uint64) bool {
+	_, ok := t.datagrams[inode]
+	return ok
 }
 
 // Pass says that the generation starts with the standing sockets open (LISTEN_FDS): it need not bind them or listen on them. It is
@@ -176,6 +230,32 @@ func (t *Tracker) Pass() {
 		if s.standing {
 			s.passed, t.passed = true, true
 			t.listening[s.Inode] = len(t.listening)
+		}
+	}
+}
+
+// AwaitServing returns nil once a thread has been seen to wait for clients on each socket that the generation was ready with, or nobody could be
+// seen; and ctx's error when ctx ends before.
+func (t *Tracker) AwaitServing(ctx context.Context) error {
+	const interval = 10 * time.Millisecond
+	left := make(map[uint64]struct{})
+	if t.preserved != nil {
+		for _, s := range t.preserved.Claimed() {
+			if t.waitersOn(s.Inode) > 0 {
+				left[s.Inode] = struct{}{}
+			}
+		}
+	}
+	for {
+		s := lookAt(t.pids(), left)
+		for inode := range s.waiting {
+			delete(left, inode)
+		}
+		if len(left) == 0 || s.blind != nil {
+			return nil
+		}
+		if !pause(ctx, interval) {
+			return ctx.Err()
 		}
 	}
 }

@@ -16,39 +16,58 @@ import (
 func TestReady(t *testing.T) {
 	t.Parallel()
 	const never, short = time.Hour, time.Millisecond
+	blind := errHidden
+	one, two := []uint64{1}, []uint64{1, 2}
+	address := []*Socket{{}}
 	for _, test := range []struct {
 		name string
 		r    readiness
-		want bool
+		want lack
 	}{
-		{"first, nothing yet", readiness{first: true, sinceStart: never, sinceListen: never}, false},
-		{"first, listens", readiness{first: true, listening: 1, sinceListen: short}, false},
-		{"first, listens unseen", readiness{first: true, unseen: true, sinceListen: short}, false},
-		{"first, has listened unseen", readiness{first: true, unseen: true, sinceListen: settleUnclaimed}, true},
-		{"first, waits", readiness{first: true, listening: 1, waiting: 1, sinceListen: short}, false},
-		{"first, waits, and does nothing more", readiness{first: true, listening: 1, waiting: 1, sinceListen: settleFirst}, true},
-		{"first, waits on one of two", readiness{first: true, listening: 2, waiting: 1, sinceListen: short}, false},
-		{"first, has settled", readiness{first: true, listening: 2, waiting: 1, sinceListen: settleListening}, true},
-		{"later, nothing yet", readiness{preserved: 1, sinceStart: never, sinceListen: never}, false},
-		{"later, all claimed and waited on", readiness{preserved: 2, claimed: 2, listening: 2, waiting: 2}, true},
-		{"later, all claimed", readiness{preserved: 2, claimed: 2, listening: 2, sinceListen: settleListening - 1}, false},
-		{"later, all claimed, settled", readiness{preserved: 2, claimed: 2, listening: 2, sinceListen: settleListening}, true},
-		{"later, all claimed and a new one", readiness{preserved: 1, claimed: 1, listening: 2, waiting: 1}, false},
-		{"later, one not claimed", readiness{preserved: 2, claimed: 1, listening: 1, waiting: 1, sinceListen: settleListening}, false},
-		{"later, one dropped", readiness{preserved: 2, claimed: 1, listening: 1, waiting: 1, sinceListen: settleUnclaimed}, true},
-		{"later, only a new one", readiness{preserved: 1, listening: 1, waiting: 1, sinceListen: settleUnclaimed - 1}, false},
-		{"later, only a new one, settled", readiness{preserved: 1, listening: 1, sinceListen: settleUnclaimed}, true},
-		{"no sockets at all", readiness{sinceStart: settleSocketless}, true},
-		{"no sockets at all, yet", readiness{sinceStart: settleSocketless - 1, sinceListen: never}, false},
-		{"passed, loads yet", readiness{passed: true, preserved: 1, claimed: 1, listening: 1, sinceStart: never, sinceListen: never, sinceWait: never}, false},
-		{"passed, waits", readiness{passed: true, preserved: 1, claimed: 1, listening: 1, waiting: 1, sinceListen: never}, true},
-		{"passed, waits on one of two", readiness{passed: true, preserved: 2, claimed: 2, listening: 2, waiting: 1, sinceListen: never}, false},
-		{"passed, uses one of two", readiness{passed: true, preserved: 2, claimed: 2, listening: 2, waiting: 1, sinceListen: never, sinceWait: settleUnclaimed}, true},
-		{"passed, can't be seen", readiness{passed: true, opaque: true, preserved: 1, claimed: 1, listening: 1, sinceStart: settleUnclaimed, sinceListen: never}, true},
-		{"none before, one now", readiness{listening: 1, sinceStart: never, sinceListen: short}, false},
+		{"first, nothing yet", readiness{first: true, sinceStart: never, sinceListen: never}, lacksListen},
+		{"first, listens", readiness{first: true, listening: 1, silent: one, sinceListen: never}, lacksWaiting},
+		{"first, listens unseen", readiness{first: true, unseen: true, sinceListen: short}, lacksListen},
+		{"first, has listened unseen", readiness{first: true, unseen: true, sinceListen: settleUnclaimed}, lacksNothing},
+		{"first, waits", readiness{first: true, listening: 1, sinceListen: short}, lacksRest},
+		{"first, waits, and does nothing more",
+			readiness{first: true, listening: 1, sinceListen: settleFirst, sinceAll: settleFirst}, lacksNothing},
+		{"first, waits, and its sessions listen", readiness{first: true, listening: 1, sinceListen: short, sinceAll: settleBusy}, lacksNothing},
+		{"first, waits on one of two", readiness{first: true, listening: 2, silent: one, sinceListen: never, sinceAll: never}, lacksWaiting},
+		{"first, can't be seen", readiness{first: true, listening: 2, silent: one, blind: blind, sinceListen: settleListening, sinceAll: never},
+			lacksNothing},
+		{"later, nothing yet", readiness{preserved: 1, unclaimed: address, sinceStart: never, sinceListen: never}, lacksListen},
+		{"later, all claimed and waited on", readiness{preserved: 2, claims: 2, listening: 2}, lacksNothing},
+		{"later, all claimed, nobody waits", readiness{preserved: 2, claims: 2, listening: 2, silent: two, sinceListen: never}, lacksWaiting},
+		{"later, nobody can be seen", readiness{preserved: 2, claims: 2, listening: 2, silent: two, blind: blind, sinceListen: settleListening},
+			lacksNothing},
+		{"later, nobody can be seen yet", readiness{preserved: 1, claims: 1, listening: 1, silent: one, blind: blind, sinceListen: short},
+			lacksWaiting},
+		{"later, all claimed and a new one", readiness{preserved: 1, claims: 1, listening: 2, silent: one, sinceListen: never}, lacksWaiting},
+		{"later, one not claimed", readiness{preserved: 2, claims: 1, unclaimed: address, listening: 1, sinceListen: never}, lacksAddress},
+		{"later, one dropped as is meant", readiness{preserved: 2, claims: 1, unclaimed: address, listening: 1, change: true,
+			sinceListen: settleUnclaimed}, lacksNothing},
+		{"later, one may be dropped yet", readiness{preserved: 2, claims: 1, unclaimed: address, listening: 1, change: true, sinceListen: short},
+			lacksAddress},
+		{"later, only a new one", readiness{preserved: 1, unclaimed: address, listening: 1, sinceListen: never}, lacksAddress},
+		{"later, some of a group", readiness{preserved: 2, claims: 1, partly: true, listening: 1, sinceListen: short}, lacksRest},
+		{"later, fewer in a group", readiness{preserved: 2, claims: 1, partly: true, listening: 1, sinceListen: settleUnclaimed}, lacksNothing},
+		{"later, too few workers", readiness{preserved: 1, claims: 1, listening: 1, few: one, sinceListen: never}, lacksWorkers},
+		{"a copy is missing", readiness{listening: 1, copies: 2, listeners: 1, sinceListen: never}, lacksCopies},
+		{"no sockets at all", readiness{sinceStart: settleSocketless}, lacksNothing},
+		{"no sockets at all, yet", readiness{sinceStart: settleSocketless - 1, sinceListen: never}, lacksListen},
+		{"passed, loads yet", readiness{passed: true, preserved: 1, claims: 1, listening: 1, silent: one, sinceStart: never, sinceListen: never,
+			sinceWait: never}, lacksWaiting},
+		{"passed, waits", readiness{passed: true, preserved: 1, claims: 1, listening: 1, waiting: 1, sinceListen: never}, lacksNothing},
+		{"passed, waits on one of two", readiness{passed: true, preserved: 2, claims: 2, listening: 2, waiting: 1, silent: one,
+			sinceListen: never}, lacksWaiting},
+		{"passed, uses one of two", readiness{passed: true, preserved: 2, claims: 2, listening: 2, waiting: 1, silent: one, sinceListen: never,
+			sinceWait: settleUnclaimed}, lacksNothing},
+		{"passed, can't be seen", readiness{passed: true, blind: blind, preserved: 1, claims: 1, listening: 1, silent: one,
+			sinceStart: settleUnclaimed, sinceListen: never}, lacksNothing},
+		{"none before, one now", readiness{listening: 1, silent: one, sinceStart: never, sinceListen: short}, lacksWaiting},
 	} {
-		if got := test.r.ready(); got != test.want {
-			t.Errorf("%s: %v", test.name, got)
+		if got := test.r.lacks(); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}
 }
@@ -78,11 +97,11 @@ func TestAwaitReady(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level notify.Level) {
 				g := launch(t, 1, level, nil, NewKnocks(), 0)
 				s := g.listenOn(t, loopback, 0)
-				if r := g.tracker.readiness(); r.listening != 1 || r.waiting != 0 || !r.first || r.preserved != 0 {
+				if r := g.tracker.readiness(0); r.listening != 1 || r.waiting != 0 || !r.first || r.preserved != 0 {
 					t.Errorf("%+v", r)
 				}
 				wait(t, g, s)
-				eventually(t, "it is seen to wait", func() bool { return g.tracker.readiness().waiting == 1 })
+				eventually(t, "it is seen to wait", func() bool { return g.tracker.readiness(0).waiting == 1 })
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				if err := g.tracker.AwaitReady(ctx); err != nil {
@@ -93,7 +112,7 @@ func TestAwaitReady(t *testing.T) {
 	}
 }
 
-// A socket that was claimed and is not listened on yet does not count: clients would queue nowhere.
+// What was claimed counts, listened on or not: some services ask SO_ACCEPTCONN and skip their listen.
 func TestReadinessOfClaims(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		knocks := NewKnocks()
@@ -103,7 +122,7 @@ func TestReadinessOfClaims(t *testing.T) {
 		next := launch(t, 2, level, p, knocks, 0)
 		check := func(claimed, listening int) {
 			t.Helper()
-			if r := next.tracker.readiness(); r.preserved != 2 || r.claimed != claimed || r.listening != listening || r.first {
+			if r := next.tracker.readiness(0); r.preserved != 2 || r.claims != claimed || r.listening != listening || r.first {
 				t.Errorf("%+v, want %d claimed and %d listening", r, claimed, listening)
 			}
 		}
@@ -112,7 +131,7 @@ func TestReadinessOfClaims(t *testing.T) {
 		if len(p.Claimed()) != 1 {
 			t.Errorf("claimed: %v", p.Claimed())
 		}
-		check(0, 0)
+		check(1, 1)
 		next.Must(t, 0, unix.SYS_LISTEN, first.fd, 5)
 		check(1, 1)
 		next.listenOn(t, b.addr, unix.SOCK_NONBLOCK)

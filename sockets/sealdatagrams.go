@@ -133,7 +133,12 @@ func (p *datagramProcess) waitedOnByCalls(code abi.ABI) map[int]bool {
 		return waited
 	}
 	for _, tid := range tids {
-		for _, fd := range waitsOn(p.pid, tid, code) {
+		now, err := proc.ReadSyscall(p.pid, tid)
+		if err != nil || now.Running {
+			continue
+		}
+		fds, _ := waitsOn(tid, code, now)
+		for _, fd := range fds {
 			waited[fd] = true
 		}
 	}

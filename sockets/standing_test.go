@@ -175,7 +175,7 @@ func TestPass(t *testing.T) {
 		tracker := NewTracker(2, level, from, nil, NewKnocks(), nil)
 		tracker.pids = func() []int { return nil }
 		tracker.Pass()
-		if r := tracker.readiness(); !r.passed || r.listening != 1 || r.claimed != 1 || r.preserved != 1 || r.ready() {
+		if r := tracker.readiness(0); !r.passed || r.listening != 1 || r.claims != 1 || r.preserved != 1 || r.lacks() == lacksNothing {
 			t.Errorf("%+v", r)
 		}
 		if len(from.Claimed()) != 1 {
@@ -186,9 +186,9 @@ func TestPass(t *testing.T) {
 			t.Error("it can't be bound")
 		}
 		tracker.mu.Lock()
-		tracker.nowWaited(st.sockets[0].Inode)
+		tracker.nowWaited(st.sockets[0].Inode, 1)
 		tracker.mu.Unlock()
-		if r := tracker.readiness(); !r.ready() {
+		if r := tracker.readiness(0); r.lacks() != lacksNothing {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -35,33 +35,43 @@ type Tracker struct {
 
 	idle    time.Duration // see CloseIdle
 	sharing *sharing      // nil where there is one copy of the service
+	asks    Asks          // see Ask
 
 	keeping sync.Mutex
 	kept    map[uint64]*kept // by inode; see Keep
 	taken   bool             // the kept ones were handed over
 
-	mu        sync.Mutex
-	listening map[uint64]int       // inode → how many came before it
-	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
-	accepted  map[uint64]struct{}
-	accepting map[int]acceptCall  // thread id → the accept that it last made
-	starting  bool                // readiness is still watched
-	gate      *gate               // nil until the generation is gated
-	successor *Preserved          // what a successor that has begun to start may claim; nil where there is none
-	started   time.Time           // when the tracker was made
-	listened  time.Time           // when a socket was last listened on
-	passed    bool                // it was started with listening sockets: see Pass
-	waited    time.Time           // when a socket was last found to be waited on for the first time
-	looked    map[int]int         // process → how many of its descriptors kin was looked for among
-	related   map[int]bool        // processes of which a socket had kin
-	obstacle  string              // why a bind had to fail
-	unseen    bool                // one was listened on by a process that may not be looked into
-	listeners map[int]struct{}    // processes that have listened; kept where there are several copies
-	noted     int                 // how many listening sockets there ever were
-	datagrams map[uint64]struct{} // those among them that may be datagram sockets
-	sweepAt   int                 // so many of these are looked through for closed ones
-	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
-	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
+	mu          sync.Mutex
+	listening   map[uint64]int              // inode → how many came before it
+	bound       map[uint64]boundName        // unix and link-local sockets, by inode: what they were bound to; owned
+	waitedBy    map[uint64]map[int]struct{} // socket → processes that were seen to wait on it, or to have accepted
+	firm        map[uint64]struct{}         // of these: not only by an edge-triggered entry of an epoll set
+	looks       map[uint64]*looks           // socket → how often it was looked for who waits
+	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
+	accepting   map[int]acceptCall          // thread id → the accept that it last made
+	starting    bool                        // readiness is still watched
+	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
+	sweepLateAt int                         // so many of these are looked through for closed ones
+	sessions    bool                        // some of those were closed again
+	present     map[int]uint64              // the processes that it had when it was ready, with their start times
+	gate        *gate                       // nil until the generation is gated
+	successor   *Preserved                  // what a successor that has begun to start may claim; nil where there is none
+	started     time.Time                   // when the tracker was made
+	listened    time.Time                   // when a socket was last listened on
+	passed      bool                        // it was started with listening sockets: see Pass
+	waited      time.Time                   // when a socket was last found to be waited on for the first time
+	complete    time.Time                   // when nothing was lacking for the first time
+	shown       readiness                   // what the last look at it has shown
+	looked      map[int]int                 // process → how many of its descriptors kin was looked for among
+	related     map[int]bool                // processes of which a socket had kin
+	obstacle    string                      // why a bind had to fail
+	unseen      bool                        // one was listened on by a process that may not be looked into
+	listeners   map[int]struct{}            // processes that have listened; kept where there are several copies
+	noted       int                         // how many listening sockets there ever were
+	datagrams   map[uint64]struct{}         // those among them that may be datagram sockets
+	sweepAt     int                         // so many of these are looked through for closed ones
+	steered     map[uint64]struct{}         // sockets by which the service has steered their SO_REUSEPORT group
+	shrinking   *Preserved                  // of which some groups have surplus sockets; nil until Shrink
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -78,27 +88,32 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	return &Tracker{
-		generation: generation,
-		level:      level,
-		knocks:     knocks,
-		log:        log,
-		pids:       pids,
-		preserved:  preserved,
-		changed:    make(chan struct{}, 1),
-		toKeep:     make(chan struct{}, 1),
-		kept:       make(map[uint64]*kept),
-		listeners:  make(map[int]struct{}),
-		listening:  make(map[uint64]int),
-		steered:    make(map[uint64]struct{}),
-		datagrams:  make(map[uint64]struct{}),
-		sweepAt:    minSweep,
-		bound:      make(map[uint64]boundName),
-		accepted:   make(map[uint64]struct{}),
-		accepting:  make(map[int]acceptCall),
-		looked:     make(map[int]int),
-		related:    make(map[int]bool),
-		starting:   true,
-		started:    time.Now(),
+		generation:  generation,
+		level:       level,
+		knocks:      knocks,
+		log:         log,
+		pids:        pids,
+		preserved:   preserved,
+		changed:     make(chan struct{}, 1),
+		toKeep:      make(chan struct{}, 1),
+		kept:        make(map[uint64]*kept),
+		listeners:   make(map[int]struct{}),
+		listening:   make(map[uint64]int),
+		steered:     make(map[uint64]struct{}),
+		datagrams:   make(map[uint64]struct{}),
+		sweepAt:     minSweep,
+		bound:       make(map[uint64]boundName),
+		waitedBy:    make(map[uint64]map[int]struct{}),
+		firm:        make(map[uint64]struct{}),
+		looks:       make(map[uint64]*looks),
+		acceptsAt:   make(map[int]struct{}),
+		sweepLateAt: minSweep,
+		late:        make(map[uint64]lateListener),
+		accepting:   make(map[int]acceptCall),
+		looked:      make(map[int]int),
+		related:     make(map[int]bool),
+		starting:    true,
+		started:     time.Now(),
 	}
 }
 
@@ -148,6 +163,10 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.listening, inode)
 	delete(t.datagrams, inode)
 	delete(t.steered, inode)
+	delete(t.waitedBy, inode)
+	delete(t.firm, inode)
+	delete(t.looks, inode)
+	delete(t.late, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

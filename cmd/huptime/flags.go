@@ -33,6 +33,7 @@ type options struct {
 	daemon    bool
 	listen    []string
 	pidFile   string
+	ready     readyOptions
 }
 
 // maxCopies keeps a slip of the finger (--multi=80000) from taking the machine down.
@@ -60,7 +61,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
-	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
+	readyFlags(f, o)
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
 	f.BoolVar(&o.config.Wait, "wait", false, "never kill an old generation: it has ended when the last of its processes has, however long that takes")
@@ -151,14 +152,15 @@ func (o *options) check() error {
 		{"drain-timeout", o.config.DrainTimeout},
 		{"idle-timeout", o.config.IdleTimeout},
 		{"ready-timeout", o.config.ReadyTimeout},
+		{"min-ready", o.config.MinReady},
 		{"kill-after", o.config.KillAfter},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("--%s=%s: a duration can't be negative; write for instance 30s", d.flag, d.value)
 		}
 	}
-	if o.config.ReadyTimeout == 0 {
-		return errors.New("--ready-timeout=0s: no service is ready at once; write for instance 30s")
+	if err := o.checkReady(); err != nil {
+		return err
 	}
 	if o.config.StartRetries < 0 {
 		return fmt.Errorf("--start-retries=%d: write 0 or more", o.config.StartRetries)

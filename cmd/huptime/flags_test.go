@@ -11,6 +11,7 @@ import (
 
 	"huptime/notify"
 	"huptime/restart"
+	"huptime/sockets"
 )
 
 // TestParse: each flag arrives where it belongs. A flag that has no line here fails the test.
@@ -22,32 +23,35 @@ func TestParse(t *testing.T) {
 		args  []string
 		taken func(o options) bool
 	}{
-		"seccomp":         {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
-		"fork":            {[]string{"--fork"}, func(o options) bool { return o.fork }},
-		"track":           {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
-		"drain-timeout":   {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
-		"ready-timeout":   {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
-		"stop-signal":     {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
-		"kill-after":      {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
-		"idle-timeout":    {[]string{"--idle-timeout=5s"}, func(o options) bool { return o.config.IdleTimeout == 5*time.Second }},
-		"exec":            {[]string{"--exec"}, func(o options) bool { return o.config.Mode == restart.Exec }},
-		"start-retries":   {[]string{"--start-retries=0"}, func(o options) bool { return o.config.StartRetries == 0 }},
-		"revive":          {[]string{"--revive"}, func(o options) bool { return o.config.Revive == restart.ReviveAlways }},
-		"multi":           {[]string{"--multi=4"}, func(o options) bool { return o.config.Copies == 4 }},
-		"multi-reuseport": {[]string{"--multi=2", "--multi-reuseport"}, func(o options) bool { return o.config.OwnSockets }},
-		"hup":             {[]string{"--hup=pass"}, func(o options) bool { return o.config.PassHangup }},
-		"max-generations": {[]string{"--max-generations=2"}, func(o options) bool { return o.config.MaxGenerations == 2 }},
-		"wait":            {[]string{"--wait"}, func(o options) bool { return o.config.Wait }},
-		"env-file":        {[]string{"--env-file", "a b"}, func(o options) bool { return o.config.EnvFile == "a b" }},
-		"chdir":           {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
-		"check":           {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
-		"unlink":          {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
-		"best-effort":     {[]string{"--best-effort"}, func(o options) bool { return o.config.BestEffort }},
-		"pid-file":        {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
-		"daemon":          {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
-		"debug":           {[]string{"--debug"}, func(o options) bool { return o.debug }},
-		"trace":           {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
-		"log-format":      {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
+		"seccomp":              {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
+		"fork":                 {[]string{"--fork"}, func(o options) bool { return o.fork }},
+		"track":                {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
+		"drain-timeout":        {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
+		"ready-timeout":        {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
+		"min-ready":            {[]string{"--min-ready=0"}, func(o options) bool { return o.config.MinReady == 0 }},
+		"ready-workers":        {[]string{"--ready-workers=all"}, func(o options) bool { return o.config.ReadyWorkers == sockets.AllWorkers }},
+		"allow-address-change": {[]string{"--allow-address-change"}, func(o options) bool { return o.config.AllowAddressChange }},
+		"stop-signal":          {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
+		"kill-after":           {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
+		"idle-timeout":         {[]string{"--idle-timeout=5s"}, func(o options) bool { return o.config.IdleTimeout == 5*time.Second }},
+		"exec":                 {[]string{"--exec"}, func(o options) bool { return o.config.Mode == restart.Exec }},
+		"start-retries":        {[]string{"--start-retries=0"}, func(o options) bool { return o.config.StartRetries == 0 }},
+		"revive":               {[]string{"--revive"}, func(o options) bool { return o.config.Revive == restart.ReviveAlways }},
+		"multi":                {[]string{"--multi=4"}, func(o options) bool { return o.config.Copies == 4 }},
+		"multi-reuseport":      {[]string{"--multi=2", "--multi-reuseport"}, func(o options) bool { return o.config.OwnSockets }},
+		"hup":                  {[]string{"--hup=pass"}, func(o options) bool { return o.config.PassHangup }},
+		"max-generations":      {[]string{"--max-generations=2"}, func(o options) bool { return o.config.MaxGenerations == 2 }},
+		"wait":                 {[]string{"--wait"}, func(o options) bool { return o.config.Wait }},
+		"env-file":             {[]string{"--env-file", "a b"}, func(o options) bool { return o.config.EnvFile == "a b" }},
+		"chdir":                {[]string{"--chdir=/x"}, func(o options) bool { return o.config.Dir == "/x" }},
+		"check":                {[]string{"--check", "nginx -t"}, func(o options) bool { return o.config.Check == "nginx -t" }},
+		"unlink":               {[]string{"--unlink=a,b", "--unlink=c"}, func(o options) bool { return slices.Equal(o.config.Unlink, []string{"a,b", "c"}) }},
+		"best-effort":          {[]string{"--best-effort"}, func(o options) bool { return o.config.BestEffort }},
+		"pid-file":             {[]string{"--pid-file=p"}, func(o options) bool { return o.pidFile == "p" }},
+		"daemon":               {[]string{"--daemon"}, func(o options) bool { return o.daemon }},
+		"debug":                {[]string{"--debug"}, func(o options) bool { return o.debug }},
+		"trace":                {[]string{"--trace"}, func(o options) bool { return o.config.Trace }},
+		"log-format":           {[]string{"--log-format=json"}, func(o options) bool { return o.logFormat == "json" }},
 		"listen": {[]string{"--listen=tcp://127.0.0.1:80", "--listen", "unix:///x"}, func(o options) bool {
 			return len(o.config.Listen) == 2 && o.config.Listen[1].String() == "unix:///x"
 		}},

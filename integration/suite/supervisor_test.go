@@ -58,7 +58,8 @@ func start(t *testing.T, args []string, options ...option) *supervisor {
 	t.Helper()
 	s := &supervisor{t: t, mark: fmt.Sprintf("SUITE_MARK=%d.%d", os.Getpid(), time.Now().UnixNano()),
 		exited: make(chan struct{}), changed: make(chan struct{})}
-	s.cmd = exec.Command(huptime, append([]string{"--log-format=json", "--debug"}, args...)...)
+	// Most tests are about something else, and need not wait out the probation; --min-ready in args comes later and holds.
+	s.cmd = exec.Command(huptime, append([]string{"--log-format=json", "--debug", "--min-ready=20ms"}, args...)...)
 	s.cmd.Env = append(os.Environ(), s.mark)
 	for _, o := range options {
 		o(s.cmd)

@@ -32,7 +32,11 @@ func main() {
 	activation := flag.Bool("activation", false, "take the sockets that LISTEN_FDS says are open, and bind none in their place")
 	datagrams := flag.String("datagrams", "", "answer datagrams in place of connections: networks and addresses, comma-separated, such as udp/127.0.0.1:53; udp:block/ for a thread that waits in recvfrom")
 	after := flag.Duration("after", 0, "with -datagrams: answer so long after the question")
+	versions := flag.String("versions", "", "a file that says in which way this version is broken: see versions.go")
 	flag.Parse()
+	if *versions != "" {
+		serveVersion(*addrs, *versions)
+	}
 	reportActivation()
 	if *hup {
 		c := make(chan os.Signal, 1)

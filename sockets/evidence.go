@@ -1,0 +1,228 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
+	"huptime/internal/proc"
+)
+
+// sight is what one look at processes has shown of some sockets.
+type sight struct {
+	waiting map[uint64][]int    // socket → processes of which a thread waits there for clients
+	held    map[uint64]struct{} // sockets that somebody has open
+	edged   map[uint64]bool     // of waiting: only by an edge-triggered entry of an epoll set
+	blind   error               // why some that may wait could not be seen, or nil
+}
+
+// Reasons why it can't be seen who waits.
+var (
+	errHidden  = errors.New("it may not be looked into")
+	errForeign = errors.New("it runs code whose system calls huptime can't read")
+)
+
+// lookAt tells on which of the sockets threads of the processes wait for clients at this moment: in accept, in a call that takes
+// datagrams, in poll or select, or in epoll_wait on a set that has the socket, be it inside of another set. That a socket is in a set
+// says nothing by itself: programs put it there first, and load their data then.
+func lookAt(pids []int, inodes map[uint64]struct{}) sight {
+	s := sight{waiting: make(map[uint64][]int), held: make(map[uint64]struct{}), edged: make(map[uint64]bool)}
+	for _, pid := range pids {
+		if err := s.look(pid, inodes); err != nil && s.blind == nil {
+			s.blind = fmt.Errorf("process %d: %w", pid, err)
+		}
+	}
+	return s
+}
+
+// look looks at one process. The error says why it could not be seen whether it waits.
+func (s *sight) look(pid int, inodes map[uint64]struct{}) error {
+	descriptors, err := proc.Descriptors(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // gone
+	}
+	if err != nil {
+		return errHidden
+	}
+	at := make(map[int]uint64) // descriptor → socket
+	var sets []int
+	for _, d := range descriptors {
+		if inode, ok := proc.SocketInode(d.Link); ok {
+			if _, wanted := inodes[inode]; wanted {
+				at[d.Number] = inode
+				s.held[inode] = struct{}{}
+			}
+		} else if proc.IsEpoll(d.Link) {
+			sets = append(sets, d.Number)
+		}
+	}
+	leads := epollLeads(pid, sets, inodes)
+	if len(at) == 0 && len(leads) == 0 {
+		return nil
+	}
+	code, err := proc.ABI(pid)
+	if err != nil || code == abi.Unknown {
+		return errForeign
+	}
+	seen, err := s.lookAtThreads(pid, code, at, leads)
+	if !seen && err == nil && hasURing(descriptors) {
+		return errURing
+	}
+	return err
+}
+
+// lookAtThreads looks at the threads of a process, until one was seen on each socket. It tells whether any was seen.
+func (s *sight) lookAtThreads(pid int, code abi.ABI, at map[int]uint64, leads map[int]map[uint64]uint32) (seen bool, err error) {
+	tids, err := proc.Threads(pid)
+	if err != nil {
+		return false, nil // gone
+	}
+	found := make(map[uint64]bool)
+	wanted := len(at)
+	for _, tid := range tids {
+		now, err := proc.ReadSyscall(pid, tid)
+		if errors.Is(err, fs.ErrPermission) {
+			return false, errHidden
+		}
+		if err != nil || now.Running {
+			continue
+		}
+		fds, set := waitsOn(tid, code, now)
+		for _, fd := range fds {
+			if inode, ok := at[fd]; ok && !found[inode] {
+				found[inode] = true
+				s.waiting[inode] = append(s.waiting[inode], pid)
+				delete(s.edged, inode)
+			}
+		}
+		for inode, events := range leads[set] {
+			if found[inode] {
+				continue
+			}
+			found[inode] = true
+			if len(s.waiting[inode]) == 0 && events&unix.EPOLLET != 0 {
+				s.edged[inode] = true
+			} else if events&unix.EPOLLET == 0 {
+				delete(s.edged, inode)
+			}
+			s.waiting[inode] = append(s.waiting[inode], pid)
+		}
+		if len(found) >= wanted && wanted > 0 {
+			break
+		}
+	}
+	return len(found) > 0, nil
+}
+
+// maxNested bounds how deep epoll sets are looked for inside of others; the kernel allows five (EP_MAX_NESTS in fs/eventpoll.c).
+const maxNested = 5
+
+// epollLeads tells for each epoll set of a process which of the sockets a thread is told of that waits on it, and with which events. Entries
+// that ask for nothing (a gate has silenced them, or EPOLLONESHOT has had its one event) don't count.
+func epollLeads(pid int, sets []int, inodes map[uint64]struct{}) map[int]map[uint64]uint32 {
+	if len(sets) == 0 {
+		return nil
+	}
+	leads := make(map[int]map[uint64]uint32)
+	inner := make(map[int][]int) // set → sets that are in it
+	isSet := make(map[int]bool, len(sets))
+	for _, set := range sets {
+		isSet[set] = true
+	}
+	for _, set := range sets {
+		info, err := proc.ReadFDInfo(pid, set)
+		if err != nil {
+			continue
+		}
+		for _, target := range info.Targets {
+			if target.Events&(unix.EPOLLIN|unix.EPOLLRDNORM) == 0 {
+				continue
+			}
+			if _, ok := inodes[target.Inode]; ok {
+				if leads[set] == nil {
+					leads[set] = make(map[uint64]uint32)
+				}
+				leads[set][target.Inode] = target.Events
+			} else if isSet[target.FD] && target.FD != set {
+				inner[set] = append(inner[set], target.FD)
+			}
+		}
+	}
+	for range maxNested {
+		for outer, list := range inner {
+			for _, set := range list {
+				for inode, events := range leads[set] {
+					if leads[outer] == nil {
+						leads[outer] = make(map[uint64]uint32)
+					}
+					leads[outer][inode] = events
+				}
+			}
+		}
+	}
+	return leads
+}
+
+// witness notes what a look has shown. inodes are those that were looked for.
+func (t *Tracker) witness(s sight, inodes map[uint64]struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for inode := range inodes {
+		l := t.looks[inode]
+		if l == nil {
+			l = &looks{first: time.Now()}
+			t.looks[inode] = l
+		}
+		l.number++
+		l.last = time.Now()
+	}
+	for inode, pids := range s.waiting {
+		for _, pid := range pids {
+			t.nowWaited(inode, pid)
+		}
+		if !s.edged[inode] {
+			t.firm[inode] = struct{}{}
+		}
+	}
+}
+
+// looks is how often, and how long, a generation was looked at for who waits on a socket.
+type looks struct {
+	number      int
+	first, last time.Time
+}
+
+// A generation that was looked at so often, over so long a time, and was never seen to wait on a socket does not wait there, or by no way that is
+// known: then its successor is not asked to.
+const (
+	enoughLooks    = 10
+	enoughLookTime = time.Second
+)
+
+// neverWaits tells whether this generation was looked at often enough and not seen to wait on the socket.
+func (t *Tracker) neverWaits(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.looks[inode]
+	return len(t.waitedBy[inode]) == 0 && l != nil && l.number >= enoughLooks && l.last.Sub(l.first) >= enoughLookTime
+}
+
+// waitersOn is how many processes were seen to wait on the socket.
+func (t *Tracker) waitersOn(inode uint64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waitedBy[inode])
+}
+
+// nowWaited notes that a thread of a process waits on the socket, or has accepted a connection from it. t.mu is held.
+func (t *Tracker) nowWaited(inode uint64, pid int) {
+	if t.waitedBy[inode] == nil {
+		t.waitedBy[inode] = make(map[int]struct{})
+		t.waited = time.Now()
+	}
+	t.waitedBy[inode][pid] = struct{}{}
+}

@@ -1,0 +1,314 @@
+package sockets
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// claims fills in what the generation has claimed of the preserved sockets, and returns by inode those that it must be seen to wait on.
+func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
+	must := make(map[uint64]*Socket)
+	if t.preserved == nil {
+		return must
+	}
+	p := t.preserved
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	claimed := make(map[Key]bool)
+	for _, s := range p.sockets {
+		if s.claimed || s.passed {
+			claimed[s.Key] = true
+			r.claims++
+			if !s.standing || s.expected || s.passed {
+				must[s.Inode] = s
+			}
+		}
+	}
+	for _, s := range p.sockets {
+		if s.surplus || s.standing && !s.expected && !s.passed {
+			continue
+		}
+		r.preserved++
+		switch {
+		case s.claimed || s.passed || s.dropped:
+		case claimed[s.Key]:
+			r.partly = true
+		default:
+			r.unclaimed = append(r.unclaimed, s)
+		}
+	}
+	return must
+}
+
+// lookForWaiters looks who waits on the sockets that matter, and notes on which of them nobody does.
+func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
+	wanted := make(map[uint64]struct{})
+	silent := func() (list []uint64) {
+		for inode := range must {
+			if t.waitersOn(inode) < t.workersWanted(inode, must[inode]) {
+				list = append(list, inode)
+			}
+		}
+		return list
+	}
+	for _, inode := range silent() {
+		wanted[inode] = struct{}{}
+	}
+	pids := t.pids()
+	if len(wanted) > 0 {
+		s := lookAt(pids, wanted)
+		t.witness(s, wanted)
+		r.blind = s.blind
+		t.seeAccepting(pids, wanted)
+		// Not as cheap, and of use where a thread is never seen to wait.
+		const each = 4
+		if n%each == each-1 && len(silent()) > 0 {
+			if err := t.lookForAccepted(pids, wanted); err != nil {
+				t.log.Debug("cannot look for accepted connections", "error", err.Error())
+			}
+		}
+		for _, inode := range silent() {
+			switch _, held := s.held[inode]; {
+			case must[inode] == nil && !held && s.blind == nil:
+				t.forget(inode) // it was closed again, or its listen has failed
+				delete(must, inode)
+			case must[inode] != nil && !held && s.blind == nil && must[inode].passed:
+				delete(must, inode) // it has no use for it
+			case must[inode] != nil && !held && s.blind == nil:
+				r.unclaimed = append(r.unclaimed, must[inode]) // it was bound to try, and closed again
+			}
+		}
+	}
+	predecessor := t.predecessor()
+	if predecessor != nil && (len(wanted) > 0 || len(r.unclaimed) > 0 || t.asks.Workers != 0) {
+		predecessor.lookAfterOld(must, r)
+	}
+	for _, inode := range slices.Sorted(maps.Keys(must)) {
+		switch n := t.waitersOn(inode); {
+		case n == 0 && must[inode] != nil && predecessor != nil && predecessor.neverWaits(inode):
+			// Whatever it does with the socket, its predecessor did as much.
+		case n == 0:
+			r.silent = append(r.silent, inode)
+		case n < t.workersWanted(inode, must[inode]):
+			r.few = append(r.few, inode)
+			r.waiting++
+		default:
+			r.waiting++
+		}
+	}
+}
+
+// workersWanted is how many processes must wait on a socket; s is the preserved one that it is, or nil.
+func (t *Tracker) workersWanted(inode uint64, s *Socket) int {
+	wanted := 1
+	if t.sharing != nil && !t.sharing.own && !t.isUnix(inode, s) {
+		wanted = t.sharing.copies
+	}
+	predecessor := t.predecessor()
+	if s == nil || predecessor == nil || t.asks.Workers == 0 {
+		return wanted
+	}
+	had := predecessor.livingWaiters(s.Inode)
+	if t.asks.Workers == AllWorkers {
+		return max(wanted, had)
+	}
+	return max(wanted, min(had, t.asks.Workers))
+}
+
+// isUnix tells whether a socket is a unix socket, which copies of a service do not share.
+func (t *Tracker) isUnix(inode uint64, s *Socket) bool {
+	if s != nil {
+		return s.Key.Address.Family == unix.AF_UNIX
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, ok := t.bound[inode]
+	return ok && b.address.Family == unix.AF_UNIX
+}
+
+// livingWaiters is how many processes that live yet were seen to wait on the socket.
+func (t *Tracker) livingWaiters(inode uint64) int {
+	t.mu.Lock()
+	pids := slices.Collect(maps.Keys(t.waitedBy[inode]))
+	t.mu.Unlock()
+	n := 0
+	for _, pid := range pids {
+		if st, err := proc.ReadStat(pid); err == nil && st.State != 'Z' {
+			n++
+		}
+	}
+	return n
+}
+
+// predecessor is the tracker of the generation whose sockets this one may claim; nil where there is none.
+func (t *Tracker) predecessor() *Tracker {
+	if t.preserved == nil {
+		return nil
+	}
+	t.preserved.mu.Lock()
+	defer t.preserved.mu.Unlock()
+	return t.preserved.old
+}
+
+// lookAfterOld looks, while its successor starts, at a generation that serves: which sockets it waits on at all, and which it has closed
+// meanwhile, so that nobody need claim them.
+func (t *Tracker) lookAfterOld(must map[uint64]*Socket, r *readiness) {
+	wanted := make(map[uint64]struct{})
+	for inode, s := range must {
+		if s != nil && (t.waitersOn(inode) == 0 || t.asks.Workers != 0) {
+			wanted[inode] = struct{}{}
+		}
+	}
+	for _, s := range r.unclaimed {
+		wanted[s.Inode] = struct{}{}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	pids := t.pids()
+	if len(pids) == 0 {
+		return // it ends right now
+	}
+	s := lookAt(pids, wanted)
+	t.witness(s, wanted)
+	if s.blind != nil {
+		return
+	}
+	r.unclaimed = slices.DeleteFunc(r.unclaimed, func(u *Socket) bool {
+		if _, held := s.held[u.Inode]; held || u.standing {
+			return false
+		}
+		u.misses++
+		u.dropped = u.misses > 2 // it may be inside of a message for a moment
+		return u.dropped
+	})
+}
+
+// seeAccepting notes as waited on what processes accept at that may not be looked into: at these numbers others, whose children they are, have
+// the sockets.
+func (t *Tracker) seeAccepting(pids []int, wanted map[uint64]struct{}) {
+	t.mu.Lock()
+	some := len(t.acceptsAt) > 0
+	t.mu.Unlock()
+	if !some {
+		return
+	}
+	holders, _ := proc.Holders(pids, wanted)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for inode, list := range holders {
+		for _, h := range list {
+			if _, ok := t.acceptsAt[h.FD]; ok {
+				t.nowWaited(inode, h.PID)
+				t.firm[inode] = struct{}{}
+			}
+		}
+	}
+}
+
+// Lacking says in words what the generation has not shown that makes it ready, as of the last look. undropped tells that it has claimed some of its
+// predecessor's addresses and waits on them, and that others are all that is missing.
+func (t *Tracker) Lacking() (words string, undropped bool) {
+	t.mu.Lock()
+	r := t.shown
+	t.mu.Unlock()
+	switch r.lacks() {
+	case lacksListen:
+		if r.claims > 0 || r.listening > 0 {
+			return "it has bound an address and listens on none", false
+		}
+		return "it listens on no address", false
+	case lacksAddress:
+		words := "it has not bound " + shownSockets(r.unclaimed) + ", which its predecessor serves (--allow-address-change if that is meant)"
+		return words, r.claims > 0 && len(r.silent) == 0
+	case lacksCopies:
+		return fmt.Sprintf("%d of %d copies listen", r.listeners, r.copies), false
+	case lacksWaiting:
+		return "nobody waits for clients on " + t.namesOf(r.silent), false
+	case lacksWorkers:
+		var counts []string
+		for _, inode := range r.few {
+			counts = append(counts, fmt.Sprintf("%d processes wait for clients on %s", t.waitersOn(inode), t.namesOf([]uint64{inode})))
+		}
+		return "only " + strings.Join(counts, ", "), false
+	case lacksRest:
+		return "it has only just begun to wait for clients", false
+	}
+	return "", false
+}
+
+func shownSockets(list []*Socket) string {
+	var names []string
+	for _, s := range list {
+		names = append(names, s.String())
+	}
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// namesOf says for people what sockets of the generation are bound to.
+func (t *Tracker) namesOf(inodes []uint64) string {
+	set := make(map[uint64]struct{})
+	var names []string
+	for _, inode := range inodes {
+		if s := t.preserved.withInode(inode); s != nil {
+			names = append(names, s.String())
+		} else {
+			set[inode] = struct{}{}
+		}
+	}
+	if diag, err := NewDiag(); err == nil && len(set) > 0 {
+		names = append(names, diag.addressesOf(set)...)
+		diag.Close()
+	}
+	if len(names) == 0 {
+		return "what it listens on"
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// withInode finds a socket; nil where there is none.
+func (p *Preserved) withInode(inode uint64) *Socket {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.IndexFunc(p.sockets, func(s *Socket) bool { return s.Inode == inode }); i >= 0 {
+		return p.sockets[i]
+	}
+	return nil
+}
+
+// addressesOf lists for people what the sockets with these inodes are bound to, as far as it can be found.
+func (d *Diag) addressesOf(inodes map[uint64]struct{}) (names []string) {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		for _, kind := range []struct {
+			protocol uint8
+			state    uint32
+			name     string
+		}{{unix.IPPROTO_TCP, 1 << tcpListen, "tcp://"}, {unix.IPPROTO_UDP, 1 << tcpClose, "udp://"}} {
+			list, err := d.inetSockets(family, kind.protocol, kind.state, 0)
+			if err != nil {
+				continue
+			}
+			for _, s := range list {
+				if _, ok := inodes[uint64(s.Inode)]; ok {
+					names = append(names, kind.name+s.Local.String())
+				}
+			}
+		}
+	}
+	for inode := range inodes {
+		if s, err := d.unixSocketOf(inode); err == nil && s.name != "" {
+			names = append(names, shownUnix(s.name))
+		}
+	}
+	return names
+}
