@@ -15,16 +15,16 @@
 // # One attempt
 //
 // [Probe.Try] makes one connection, with [Options.Dial], and has closed it when it returns: who binds the probe to one
-// source port can bind it again at once. Nothing is kept from one attempt to the next: no connection, no session, no cookie.
-// There is no proxy, and a redirect is an answer, not a way to go.
+// source port can bind it again at once. Nothing is kept from one attempt to the next: no connection, no session, no
+// cookie. There is no proxy, and a redirect is an answer, not a way to go.
 //
 // An answer is believed when it is complete. A body that breaks off is a failure, as its server may have died of it.
 //
 // # What a server can do to it
 //
-// It may hang: an attempt ends after [Options.Timeout], and a body that never ends is a failure. It may flood: headers,
-// interim answers and HTTP/2 buffers are bounded by the transport (64 KiB each), and no more of a body is read than that. It
-// may lie in its texts: what is quoted of them is one line of at most 200 bytes without control characters.
+// It may hang: an attempt ends after [Options.Timeout], in the middle of a body as well. It may flood: headers,
+// interim answers and HTTP/2 buffers are bounded by the transport (64 KiB each), and no more of a body is read than
+// that. It may lie in its texts: what is quoted of them is one line of at most 200 bytes without control characters.
 //
 // # Certificates
 //

@@ -14,14 +14,17 @@ import (
 const checkPath = "/grpc.health.v1.Health/Check"
 
 // codes are the names of gRPC's status codes (grpc, doc/statuscodes.md).
-var codes = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
-	"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}
+var codes = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+}
 
 // tryGRPC makes one unary call, as gRPC's doc/PROTOCOL-HTTP2.md has it.
 func (p Probe) tryGRPC(ctx context.Context, o Options) error {
 	to := url.URL{Scheme: "http", Host: p.endpoint(), Path: checkPath}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(healthRequest(p.service)))
+	message := bytes.NewReader(healthRequest(p.service))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), message)
 	if err != nil {
 		return broken("", err)
 	}

@@ -53,7 +53,9 @@ func TestGRPC(t *testing.T) {
 			w.Header().Set("Grpc-Status", "12")
 			w.Header().Set("Grpc-Message", "unknown service")
 		}, []string{"answered gRPC status 12 UNIMPLEMENTED: unknown service"}},
-		{"no gRPC", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "hello") }, []string{"without gRPC: hello"}},
+		{"no gRPC", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "hello")
+		}, []string{"without gRPC: hello"}},
 		{"not found", http.NotFound, []string{"HTTP status 404 Not Found"}},
 		{"too much", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/grpc")
@@ -91,6 +93,8 @@ func TestGRPCFromOtherServers(t *testing.T) {
 	defer http1.Close()
 	expect(t, parse(t, strings.Replace(http1.URL, "http", "grpc", 1)).Try(t.Context(), Options{Timeout: limit}), ": ")
 	silent := raw(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	expect(t, parse(t, "grpc://"+silent).Try(t.Context(), Options{Timeout: 200 * time.Millisecond}), "no answer within 200ms")
-	expect(t, parse(t, "grpc://"+unused(t)).Try(t.Context(), Options{Timeout: limit}), "cannot connect: connection refused")
+	err := parse(t, "grpc://"+silent).Try(t.Context(), Options{Timeout: 200 * time.Millisecond})
+	expect(t, err, "no answer within 200ms")
+	err = parse(t, "grpc://"+unused(t)).Try(t.Context(), Options{Timeout: limit})
+	expect(t, err, "cannot connect: connection refused")
 }

@@ -19,8 +19,8 @@ var (
 	errNUL = errors.New("there is a NUL byte in it")
 )
 
-// Parse reads a probe as --ready gives it. The error is one line that says what to write; it does not quote the text, which may
-// hold a password.
+// Parse reads a probe as --ready gives it. The error is one line that says what to write; it does not quote the text,
+// which may hold a password.
 func Parse(text string) (Probe, error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return Probe{}, errNUL
@@ -138,7 +138,8 @@ func validHost(host string, brackets bool) bool {
 	return !brackets && len(host) <= maxName && validZone(host)
 }
 
-// validZone tells whether each byte may stand in a name of a host or an interface. Some hosts' names have an underscore.
+// validZone tells whether each byte may stand in a name of a host or an interface. Some hosts' names have an
+// underscore.
 func validZone(name string) bool {
 	for _, c := range []byte(name) {
 		switch {

@@ -40,8 +40,8 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Probe is one question to a service. The zero value is wait. It is a value: it holds nothing open, and may be used by many
-// goroutines.
+// Probe is one question to a service. The zero value is wait. It is a value: it holds nothing open, and may be used by
+// many goroutines.
 type Probe struct {
 	kind    Kind
 	host    string // an address without brackets, or a name
@@ -58,7 +58,8 @@ func (p Probe) Kind() Kind { return p.kind }
 func (p Probe) Tried() bool { return p.kind != Wait && p.kind != Notify }
 
 // Address is where a probe connects to: a listening socket of the service must be there. The host is an address without
-// brackets or a name as it was written. ok is false for probes that don't connect; what a command of exec does is not known.
+// brackets or a name as it was written. ok is false for probes that don't connect; what a command of exec does is not
+// known.
 func (p Probe) Address() (host string, port uint16, ok bool) { return p.host, p.port, p.port != 0 }
 
 // Command is the command line of exec, otherwise empty.

@@ -19,7 +19,7 @@ const (
 	highestStatus = 599
 )
 
-var errStatus = errors.New("statuses are numbers from 100 to 599 and ranges of them, with commas between them: 200,204,300-399")
+var errStatus = errors.New("statuses are numbers from 100 to 599 and ranges of them, as in 200,204,300-399")
 
 // ParseStatus reads what --ready-status gives: "200,204,300-399". Blanks around a number are allowed.
 func ParseStatus(text string) (Statuses, error) {

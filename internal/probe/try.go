@@ -18,19 +18,19 @@ type Options struct {
 	// Dial makes the one connection of an attempt, network is "tcp". The connection is Try's, which closes it before it
 	// returns. A nil one dials as package net does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Run runs a command of exec to its end; there is no other way to run one. It kills the command and returns when the context
-	// is done. Output is what it wrote, or the end of that. Ended is empty if it exited with status 0, otherwise it says
-	// what became of it ("exited with status 3", "was killed by SIGSEGV"). The error says that it could not be run, or
-	// not to its end.
+	// Run runs a command of exec to its end; there is no other way to run one. It kills the command and returns when
+	// the context is done. Output is what it wrote, or the end of that. Ended is empty if it exited with status 0,
+	// otherwise it says what became of it ("exited with status 3", "was killed by SIGSEGV"). The error says that it
+	// could not be run, or not to its end.
 	Run func(ctx context.Context, argv, env []string, dir string) (output []byte, ended string, err error)
 	// Env and Dir are handed to Run as they are.
 	Env []string
 	Dir string
 }
 
-// Try makes one attempt. It returns nil if the service says that it serves. The error is one line that names the probe and
-// says what came of it: "http://127.0.0.1:8080/health answered 503 Service Unavailable: warming up". If the context was
-// done first, the error matches its cause.
+// Try makes one attempt. It returns nil if the service says that it serves. The error is one line that names the probe
+// and says what came of it: "http://127.0.0.1:8080/health answered 503 Service Unavailable: warming up". If the context
+// was done first, the error matches its cause.
 func (p Probe) Try(ctx context.Context, o Options) error {
 	limited := ctx
 	if o.Timeout > 0 {
@@ -65,8 +65,8 @@ func (p Probe) try(ctx context.Context, o Options) error {
 	return &failure{text: ": nothing can be tried: it is seen, or said by the service"}
 }
 
-// cutShort tells whether an attempt failed because it was ended from here: what a service answered counts also when time has
-// run out since.
+// cutShort tells whether an attempt failed because it was ended from here: what a service answered counts also when
+// time has run out since.
 func cutShort(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed)

@@ -52,8 +52,9 @@ func statusText(status int) string {
 	return number
 }
 
-// exchange sends a request on a connection of its own, closed when it returns, and lets judge say what the answer means. The body has
-// at most maxAnswer bytes; readErr says why it ended before its end, and is nil where it was only too long.
+// exchange sends a request on a connection of its own, closed when it returns, and lets judge say what the answer
+// means. The body has at most maxAnswer bytes; readErr says why it ended before its end, and is nil where it was only
+// too long.
 func (p Probe) exchange(request *http.Request, protocols *http.Protocols, o Options,
 	judge func(response *http.Response, body []byte, readErr error) error) error {
 	request.Header.Set("User-Agent", userAgent)
