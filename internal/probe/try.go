@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -86,7 +87,20 @@ func (p Probe) dial(ctx context.Context, o Options) (net.Conn, error) {
 		}
 		return nil, broken("cannot connect: ", err)
 	}
-	return conn, nil
+	return &connection{Conn: conn}, nil
+}
+
+// connection is closed when any Close of it returns. That of package net returns at once where another goroutine (the
+// transport's) is about to close it: then the port would still be in use for a moment.
+type connection struct {
+	net.Conn
+	once sync.Once
+	err  error
+}
+
+func (c *connection) Close() error {
+	c.once.Do(func() { c.err = c.Conn.Close() })
+	return c.err
 }
 
 func (p Probe) tryTCP(ctx context.Context, o Options) error {

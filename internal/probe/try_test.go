@@ -228,6 +228,38 @@ func TestConnectionIsClosed(t *testing.T) {
 	}
 }
 
+// TestSourcePort dials as the stage does: from one port again and again, without lingering.
+func TestSourcePort(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
+	plain, encrypted := httptest.NewServer(handler), httptest.NewTLSServer(handler)
+	defer plain.Close()
+	defer encrypted.Close()
+	_, port, err := net.SplitHostPort(unused(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := net.ResolveTCPAddr("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{LocalAddr: from}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return conn, conn.(*net.TCPConn).SetLinger(0)
+	}
+	grpc := grpcServer(t, handler)
+	for range 10 {
+		for _, text := range []string{plain.URL, encrypted.URL, "grpc://" + grpc} {
+			err := parse(t, text).Try(t.Context(), Options{Timeout: limit, Dial: dial})
+			expect(t, err, "500 Internal Server Error")
+		}
+		tcp := "tcp" + strings.TrimPrefix(plain.URL, "http")
+		expect(t, parse(t, tcp).Try(t.Context(), Options{Timeout: limit, Dial: dial}))
+	}
+}
+
 func TestServersThatMisbehave(t *testing.T) {
 	write := func(texts ...string) func(net.Conn) {
 		return func(c net.Conn) {
