@@ -1,0 +1,10 @@
+package probe
+
+import (
+	"os"
+	"testing"
+
+	"huptime/internal/leak"
+)
+
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
