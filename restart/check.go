@@ -30,12 +30,25 @@ type check struct {
 	why      error       // why it was killed; read only after ended
 }
 
-// check implements host. It runs on the machine's goroutine, as reap does: so it
-// cannot be reaped before it is known, and is not killed after that.
+// check implements host.
 func (s *supervisor) check(done func(output string, err error)) (cancel func(why error)) {
-	c, err := s.startCheck()
+	argv, err := checkCommand(s.cfg.Check, hasShell())
 	if err != nil {
 		go done("", err) // not from in here, where the machine's goroutine would wait for itself
+		return func(error) {}
+	}
+	return s.command(argv, nil, func(output string, refused, why error, status Status) {
+		done(output, checkOutcome(refused, why, status))
+	})
+}
+
+// command runs a command beside the service, in its directory and environment, to which more is added. It runs on the machine's goroutine, as reap
+// does: so the command cannot be reaped before it is known, and is not killed after that. done is called once, later and on another
+// goroutine: with the end of the output, why it could not be run, why it was killed, and its status.
+func (s *supervisor) command(argv, more []string, done func(output string, refused, why error, status Status)) (cancel func(why error)) {
+	c, err := s.startCommand(argv, more)
+	if err != nil {
+		go done("", err, nil, 0) // not from in here, where the machine's goroutine would wait for itself
 		return func(error) {}
 	}
 	pid := c.launcher.PID
@@ -52,8 +65,7 @@ func (s *supervisor) check(done func(output string, err error)) (cancel func(why
 	}()
 	go c.keep()
 	go func() { // ends when the check has been reaped
-		output, err := c.await()
-		done(output, err)
+		done(c.await())
 	}()
 	return func(why error) {
 		if !c.over {
@@ -63,23 +75,27 @@ func (s *supervisor) check(done func(output string, err error)) (cancel func(why
 	}
 }
 
-func (s *supervisor) startCheck() (*check, error) {
+func (s *supervisor) startCommand(argv, more []string) (*check, error) {
 	l, err := s.setting()
 	if err != nil {
 		return nil, err
 	}
-	if l.Command, err = checkCommand(s.cfg.Check, hasShell()); err != nil {
-		return nil, err
+	l.Command = argv
+	if len(more) > 0 {
+		if l.Env == nil {
+			l.Env = os.Environ()
+		}
+		l.Env = append(l.Env, more...)
 	}
 	// Standard input is at its end: a pipe that nobody writes to, because an empty root has no /dev/null.
 	var in, out [2]int
 	if err := unix.Pipe2(in[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("cannot run the check: %w", os.NewSyscallError("pipe2", err))
+		return nil, fmt.Errorf("cannot run a command: %w", os.NewSyscallError("pipe2", err))
 	}
 	unix.Close(in[1])
 	defer unix.Close(in[0])
 	if err := unix.Pipe2(out[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("cannot run the check: %w", os.NewSyscallError("pipe2", err))
+		return nil, fmt.Errorf("cannot run a command: %w", os.NewSyscallError("pipe2", err))
 	}
 	defer unix.Close(out[1])
 	l.Unfiltered = true
@@ -133,27 +149,34 @@ var past = time.Unix(1, 0)
 // lastOf is the end of b that is kept.
 func lastOf(b []byte) []byte { return b[max(0, len(b)-maxCheckOutput):] }
 
-// await waits for the end of the check and says how it went.
-func (c *check) await() (string, error) {
-	status := <-c.ended
+// await waits for the end of the command and says how it went.
+func (c *check) await() (output string, refused, why error, status Status) {
+	status = <-c.ended
 	// Somebody who has left its group may hold the pipe open for ever, so what is in it now is the output. A read with
 	// a deadline that is over reads nothing, hence the last look without it.
 	_ = c.output.SetReadDeadline(past)
 	kept := lastOf(append(<-c.kept, c.rest()...))
 	c.output.Close()
-	output := strings.ToValidUTF8(strings.TrimSpace(string(kept)), "\ufffd")
-	refused := <-c.refused
-	switch {
-	case c.why != nil:
-		return output, fmt.Errorf("the check %w", c.why)
-	case refused != nil && !errors.Is(refused, notify.ErrLauncherDied):
-		return output, fmt.Errorf("the check can't be run: %w", refused)
-	case unix.WaitStatus(status).Signaled():
-		return output, fmt.Errorf("the check was %s", status)
-	case status.Code() != 0:
-		return output, fmt.Errorf("the check %s", status)
+	output = strings.ToValidUTF8(strings.TrimSpace(string(kept)), "\ufffd")
+	if refused = <-c.refused; errors.Is(refused, notify.ErrLauncherDied) {
+		refused = nil // its status says more
 	}
-	return output, nil
+	return output, refused, c.why, status
+}
+
+// checkOutcome says what the end of the check means; nil is that it has passed.
+func checkOutcome(refused, why error, status Status) error {
+	switch {
+	case why != nil:
+		return fmt.Errorf("the check %w", why)
+	case refused != nil:
+		return fmt.Errorf("the check can't be run: %w", refused)
+	case unix.WaitStatus(status).Signaled():
+		return fmt.Errorf("the check was %s", status)
+	case status.Code() != 0:
+		return fmt.Errorf("the check %s", status)
+	}
+	return nil
 }
 
 // rest is what is in the pipe: at most what a pipe holds at once.

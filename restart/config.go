@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"huptime/internal/probe"
 	"huptime/notify"
 	"huptime/sockets"
 )
@@ -71,6 +72,13 @@ type Config struct {
 	// ReadyWorkers is how many processes of a new generation must wait on each socket, if the old one has as many: 0 is
 	// the first, sockets.AllWorkers as many as the old one has.
 	ReadyWorkers int
+	// Probes are asked once a new generation waits on its sockets; all must pass. ReadyInterval is how often, and how long one may take.
+	Probes        []probe.Probe
+	ReadyInterval time.Duration
+	// ReadyStatus are the statuses of HTTP that pass.
+	ReadyStatus probe.Statuses
+	// Stage gives each generation sockets of its own, which get no clients before it is ready.
+	Stage bool
 	// StopSignal ends an old generation; it is sent to its leader.
 	StopSignal syscall.Signal
 	// KillAfter is how long an old generation may live on after its stop signal, once

@@ -42,6 +42,7 @@ type fake struct {
 	drained   chan error
 	ungated   chan error
 	serving   chan struct{}
+	bad       chan error
 	lacking   string
 	undropped bool
 	finished  chan struct{}
@@ -138,6 +139,15 @@ func (f *fake) AwaitServing(ctx context.Context) error {
 	}
 }
 
+func (f *fake) AwaitBad(ctx context.Context) error {
+	select {
+	case err := <-f.bad:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 func (f *fake) Lacking() (string, bool) { return f.lacking, f.undropped }
 
 func (f *fake) Promoted() {}
@@ -175,7 +185,7 @@ func runWith(t *testing.T, change func(*Config), drive func(w *world)) {
 					}
 				}
 				f := &fake{w: w, number: number, ready: make(chan error, 1), gated: make(chan error, 1),
-					drained: make(chan error, 1), ungated: make(chan error, 1), serving: make(chan struct{}, 1), finished: make(chan struct{}, 1), ended: make(chan struct{})}
+					drained: make(chan error, 1), ungated: make(chan error, 1), serving: make(chan struct{}, 1), bad: make(chan error, 1), finished: make(chan struct{}, 1), ended: make(chan struct{})}
 				w.fakes = append(w.fakes, f)
 				return f, nil
 			},

@@ -114,6 +114,8 @@ type process interface {
 	Ungate(ctx context.Context, sockets []*sockets.Socket) error
 	// AwaitServing returns nil once the generation has been seen to wait for clients since it was called.
 	AwaitServing(ctx context.Context) error
+	// AwaitBad returns the first answer of a probe that says that the generation does not serve, or nil when ctx has ended.
+	AwaitBad(ctx context.Context) error
 	// Lacking says in words what a starting generation has not shown yet that makes it ready. undropped tells that nothing is
 	// missing but addresses of its predecessor's.
 	Lacking() (words string, undropped bool)

@@ -25,10 +25,14 @@ type live struct {
 	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
 	keep     bool                     // keep its listening sockets for its sudden end
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
-	trace    notify.Trace
-	log      *slog.Logger
-	exposed  bool // it is the first to go if memory runs out, until it is promoted
-	score    int  // what it goes back to then
+	notices  *notices                 // what it says of itself; nil where nobody asks
+	prober   *prober
+	// mustNotify tells whether it must say that it is ready.
+	mustNotify func() bool
+	trace      notify.Trace
+	log        *slog.Logger
+	exposed    bool // it is the first to go if memory runs out, until it is promoted
+	score      int  // what it goes back to then
 
 	shaken   chan struct{} // closed when the handshake is over and running was told
 	ended    chan struct{}
@@ -63,7 +67,15 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 		}
 		return err
 	}
-	return p.tracker.AwaitReady(ctx)
+	if err := p.tracker.AwaitReady(ctx); err != nil {
+		return err
+	}
+	if p.notices != nil && p.mustNotify() {
+		if err := p.notices.await(ctx); err != nil {
+			return err
+		}
+	}
+	return p.prober.await(ctx)
 }
 
 func (p *live) serve(l *notify.Listener) {
@@ -152,7 +164,20 @@ func (p *live) Ungate(ctx context.Context, list []*sockets.Socket) error {
 func (p *live) AwaitServing(ctx context.Context) error { return p.tracker.AwaitServing(ctx) }
 
 // Lacking implements process.
-func (p *live) Lacking() (words string, undropped bool) { return p.tracker.Lacking() }
+func (p *live) Lacking() (words string, undropped bool) {
+	if words, undropped = p.tracker.Lacking(); words != "" {
+		return words, undropped
+	}
+	if p.notices != nil && p.mustNotify() {
+		if words = p.notices.lacking(); words != "" {
+			return words, false
+		}
+	}
+	return p.prober.lacking(), false
+}
+
+// AwaitBad implements process.
+func (p *live) AwaitBad(ctx context.Context) error { return p.prober.awaitBad(ctx) }
 
 // Kept implements process.
 func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
@@ -204,6 +229,9 @@ func (p *live) Kill() {
 // Close implements process.
 func (p *live) Close() {
 	p.census.ended(p.number)
+	if p.notices != nil {
+		go p.notices.close() // which waits for its goroutines
+	}
 	p.tracker.Close()
 	unix.Close(p.pidfd)
 	if p.ready >= 0 {

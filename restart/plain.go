@@ -176,3 +176,6 @@ func (p *plain) AwaitServing(context.Context) error { return nil }
 
 // Lacking implements process.
 func (p *plain) Lacking() (words string, undropped bool) { return "", false }
+
+// AwaitBad implements process.
+func (p *plain) AwaitBad(context.Context) error { return nil }

@@ -49,6 +49,15 @@ func (m *machine) watchTrial() {
 			m.endTrial()
 		}
 	})
+	go func() { // ends with the probation, or before
+		if err := t.g.process.AwaitBad(t.ctx); err != nil {
+			m.post(func() {
+				if m.trial == t && !t.back {
+					m.fail(fmt.Sprintf("%s, %s after it was ready", err, since(t.g.promoted)))
+				}
+			})
+		}
+	}()
 	if m.pending {
 		m.shortenTrial()
 	}

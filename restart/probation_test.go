@@ -45,6 +45,16 @@ func TestProbation(t *testing.T) {
 			w.count(3)
 			w.did(1, "collect", "gate", "ungate", "collect")
 		},
+		"its probe fails": func(w *world) {
+			w.gen(2).bad <- errors.New("http://x answered 500")
+			w.wait(0)
+			w.did(2, "kill")
+			w.did(1, "collect", "gate", "ungate")
+			w.gen(1).ungated <- nil
+			w.die(2, killedBy(syscall.SIGKILL))
+			w.says("http://x answered 500, ")
+			w.says("restart failed")
+		},
 		"its leader dies": func(w *world) {
 			w.ended = append(w.ended, reaped{pid: w.gen(2).Leader(), status: killedBy(syscall.SIGSEGV)})
 			w.in.child <- syscall.SIGCHLD

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/pool"
+	"huptime/internal/probe"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/internal/terminal"
@@ -58,11 +59,15 @@ func Run(cfg Config) (int, error) {
 	if err != nil {
 		return ExitFailure, err
 	}
-	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
+	manager := takeManager()
+	s := &supervisor{cfg: cfg, manager: manager, plain: plain, full: full, inherited: inherited,
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
-	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()}).run(in)
+	m := newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()})
+	s.post = m.post
+	s.keepAlive(m)
+	return m.run(in)
 }
 
 // supervisor is the machine's host of real processes.
@@ -74,6 +79,9 @@ type supervisor struct {
 	census    *census
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
+	manager   *manager
+	told      bool                 // the service manager was told that the service is ready
+	post      func(func())         // hands a function to the machine's goroutine
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 }
 
@@ -127,8 +135,19 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if err != nil {
 		return nil, err
 	}
+	notices, err := s.listenFor(number)
+	if err != nil {
+		return nil, err
+	}
+	if notices != nil {
+		if launch.Env == nil {
+			launch.Env = os.Environ()
+		}
+		launch.Env = append(launch.Env, notices.socket.Env())
+	}
 	ready, err := s.throughPool(&launch)
 	if err != nil {
+		notices.close()
 		return nil, err
 	}
 	launcher, err := s.census.begin(number, func() (*notify.Launcher, error) { return notify.Start(launch) })
@@ -137,6 +156,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	if err != nil {
 		unix.Close(ready.write)
+		notices.close()
 		return nil, err
 	}
 	if number == 1 {
@@ -155,6 +175,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		knocks:   s.knocks,
 		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
 		ready:    ready.write,
+		notices:  notices,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -166,6 +187,12 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	p.tracker.KeepFiles(s.cfg.Unlink)
 	if s.cfg.PassFDs {
 		p.tracker.Pass()
+	}
+	p.prober = &prober{cfg: &s.cfg, options: probe.Options{Statuses: s.cfg.ReadyStatus, Run: s.runProbe,
+		Env: []string{fmt.Sprintf("HUPTIME_GENERATION=%d", number), fmt.Sprintf("HUPTIME_PID=%d", launcher.PID)}}}
+	p.mustNotify = func() bool { return s.waitsForNotice(number) }
+	if notices != nil {
+		go notices.take(func() { s.heardReady(number) }) // ends with the socket, which is closed with the generation
 	}
 	p.tracker.CloseIdle(s.cfg.IdleTimeout)
 	p.tracker.Ask(sockets.Asks{AddressChange: s.cfg.AllowAddressChange, Workers: s.cfg.ReadyWorkers})
@@ -219,6 +246,10 @@ func (s *supervisor) promoted(leader int) {
 	if ready := s.cfg.Ready; ready != nil {
 		s.cfg.Ready = nil
 		ready()
+	}
+	if !s.told && s.manager.socket != "" {
+		s.told = true
+		go s.tell("READY=1")
 	}
 }
 
