@@ -26,8 +26,6 @@ type gate struct {
 	asked   map[int]*waiter
 	again   chan struct{} // gets a value when one has
 	visited map[int]struct{}
-	// exchanges are what frozen processes are to give up, beside the descriptor by which they are made to ask for it.
-	exchanges map[int][]held
 }
 
 func newGate() *gate {
@@ -38,8 +36,6 @@ func newGate() *gate {
 		asked:   make(map[int]*waiter),
 		again:   make(chan struct{}, 1),
 		visited: make(map[int]struct{}),
-
-		exchanges: make(map[int][]held),
 	}
 }
 
@@ -255,11 +251,7 @@ func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
 // those up, for processes that are visited late, copies of what one of pids holds.
 func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
 	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
-	defer func() {
-		for _, fd := range e.sockets {
-			unix.Close(fd)
-		}
-	}()
+	defer e.closeSockets()
 	missing := make(map[uint64]struct{})
 	for _, r := range entries {
 		if r.silent() {

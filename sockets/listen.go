@@ -20,10 +20,8 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	g := t.gate
 	t.mu.Unlock()
 	if g != nil {
-		// By a remote call of the supervisor's, which gates the process so; or by the service,
-		// which must not get hold of the queue again.
+		// The service must not get hold of the queue again.
 		if d, _ := t.swap(g, r); d != nil {
-			t.exchanged(g, r)
 			return notify.Return(0)
 		}
 	}
