@@ -128,17 +128,25 @@ func concerns(pid int, inodes map[uint64]struct{}) (bool, error) {
 // on an empty dummy would never come: those inside accept, and one for all that are busy
 // elsewhere. Threads that wait in poll, select or epoll wait anew, on the dummy.
 func mayAccept(f *remote.Frozen) int {
-	inside, busy := 0, 0
+	inside, busy := inAccept(f)
+	if busy {
+		inside++
+	}
+	return inside
+}
+
+// inAccept counts the threads inside accept, and tells whether others do anything but wait.
+func inAccept(f *remote.Frozen) (inside int, busy bool) {
 	for _, tid := range f.Threads() {
 		call, ok := f.Interrupted(tid)
 		switch {
 		case ok && call == abi.Accept:
 			inside++
 		case !ok || !waitsForDescriptors(call):
-			busy = 1
+			busy = true
 		}
 	}
-	return inside + busy
+	return inside, busy
 }
 
 // reregister adds the dummies to the epoll sets in place of the sockets, so that the

@@ -33,6 +33,12 @@ type Tracker struct {
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
 
+	// turn is taken by who gates, ungates or stops the generation.
+	turn chan struct{}
+	// giving is held by who plants what takes another socket's place when a call is notified, and who changes or closes what that is. No remote call
+	// is made meanwhile: it is answered by the same listener. It is taken before mu.
+	giving sync.Mutex
+
 	idle    time.Duration // see CloseIdle
 	sharing *sharing      // nil where there is one copy of the service
 
@@ -44,24 +50,26 @@ type Tracker struct {
 	listening map[uint64]int       // inode → how many came before it
 	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
 	accepted  map[uint64]struct{}
-	accepting map[int]acceptCall  // thread id → the accept that it last made
-	starting  bool                // readiness is still watched
-	gate      *gate               // nil until the generation is gated
-	successor *Preserved          // what a successor that has begun to start may claim; nil where there is none
-	started   time.Time           // when the tracker was made
-	listened  time.Time           // when a socket was last listened on
-	passed    bool                // it was started with listening sockets: see Pass
-	waited    time.Time           // when a socket was last found to be waited on for the first time
-	looked    map[int]int         // process → how many of its descriptors kin was looked for among
-	related   map[int]bool        // processes of which a socket had kin
-	obstacle  string              // why a bind had to fail
-	unseen    bool                // one was listened on by a process that may not be looked into
-	listeners map[int]struct{}    // processes that have listened; kept where there are several copies
-	noted     int                 // how many listening sockets there ever were
-	datagrams map[uint64]struct{} // those among them that may be datagram sockets
-	sweepAt   int                 // so many of these are looked through for closed ones
-	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
-	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
+	accepting map[int]acceptCall    // thread id → the accept that it last made
+	asking    *asking               // threads that are made to accept anew
+	starting  bool                  // readiness is still watched
+	gate      *gate                 // nil while the generation is not gated
+	returning map[uint64]*returning // dummies, by inode, that are being given up again: see Ungate; owned
+	successor *Preserved            // what a successor that has begun to start may claim; nil where there is none
+	started   time.Time             // when the tracker was made
+	listened  time.Time             // when a socket was last listened on
+	passed    bool                  // it was started with listening sockets: see Pass
+	waited    time.Time             // when a socket was last found to be waited on for the first time
+	looked    map[int]int           // process → how many of its descriptors kin was looked for among
+	related   map[int]bool          // processes of which a socket had kin
+	obstacle  string                // why a bind had to fail
+	unseen    bool                  // one was listened on by a process that may not be looked into
+	listeners map[int]struct{}      // processes that have listened; kept where there are several copies
+	noted     int                   // how many listening sockets there ever were
+	datagrams map[uint64]struct{}   // those among them that may be datagram sockets
+	sweepAt   int                   // so many of these are looked through for closed ones
+	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
+	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -69,6 +77,8 @@ type Tracker struct {
 type acceptCall struct {
 	abi abi.ABI
 	fd  int32
+	// swapped: it runs on what was planted when it was made, and need not be made anew for that.
+	swapped bool
 }
 
 // NewTracker makes the handler for a generation. preserved may be nil; it
@@ -95,6 +105,9 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		bound:      make(map[uint64]boundName),
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
+		asking:     newAsking(),
+		returning:  make(map[uint64]*returning),
+		turn:       make(chan struct{}, 1),
 		looked:     make(map[int]int),
 		related:    make(map[int]bool),
 		starting:   true,
