@@ -17,7 +17,7 @@ import (
 // swapped for a dummy first.
 func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	t.mu.Lock()
-	g, starting := t.gate, t.starting
+	g, starting, back := t.gate, t.starting, len(t.returning) > 0
 	// Every accept of a serving generation comes through here: no system call
 	// but the answer.
 	t.accepting[r.TID] = acceptCall{abi: abi.OfAudit(r.Arch), fd: int32(r.FD())}
@@ -26,9 +26,15 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	}
 	t.mu.Unlock()
 
+	reasked := t.asking.answered(r.TID)
+	if back {
+		if reply, ok := t.giveBack(r, reasked); ok {
+			return reply
+		}
+	}
 	switch {
 	case g != nil:
-		t.acceptGated(g, r)
+		t.acceptGated(g, r, reasked)
 	case starting:
 		t.nowAccepts(r)
 	}
@@ -72,8 +78,9 @@ func (t *Tracker) sweepAccepting() {
 
 // acceptGated swaps the descriptor for a dummy where it is a gated socket. The
 // call then runs on what is there: a non-blocking one gets EAGAIN, a blocking one a phantom.
-func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
-	reasked := g.answered(r.TID)
+func (t *Tracker) acceptGated(g *gate, r *notify.Request, reasked bool) {
+	t.giving.Lock() // or the gate might be opened meanwhile
+	defer t.giving.Unlock()
 	d, nonblock := t.swap(g, r)
 	if d == nil && reasked {
 		// Another thread of the process came first, and swapped the descriptor for all.
@@ -82,16 +89,22 @@ func (t *Tracker) acceptGated(g *gate, r *notify.Request) {
 	if d == nil {
 		return
 	}
-	// It runs on the dummy: it need not be made to ask again.
-	t.mu.Lock()
-	delete(t.accepting, r.TID)
-	t.mu.Unlock()
+	t.noteSwapped(r)
 	if nonblock {
 		return
 	}
 	if err := d.phantom(); err != nil {
 		t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
 	}
+}
+
+// noteSwapped notes that an accept runs on what was planted for it.
+func (t *Tracker) noteSwapped(r *notify.Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	call := t.accepting[r.TID]
+	call.swapped = true
+	t.accepting[r.TID] = call
 }
 
 // swap plants the dummy in place of the descriptor that the call is about, if that is a
@@ -103,6 +116,7 @@ func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
 	}
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil {
+		d.numbers[r.FD()] = true
 		// It can't be looked into. Close-on-exec is what servers set, and a
 		// program that the service starts has no use for a dummy.
 		info.Flags = unix.O_CLOEXEC

@@ -82,8 +82,11 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		} else {
 			empty = 0
 		}
+		if d.g != nil && d.g.opened() {
+			return ErrUngated
+		}
 		if empty > 1 {
-			if stopped, err := d.stop(stop); stopped || err != nil {
+			if stopped, err := d.stop(ctx, stop); stopped || err != nil {
 				return err
 			}
 			empty = 0
@@ -132,7 +135,14 @@ func (d *drain) keepAlive() {
 
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen
 // for that: nothing can be accepted, forked or handed over between the look and the signal.
-func (d *drain) stop(signal func()) (stopped bool, err error) {
+func (d *drain) stop(ctx context.Context, signal func()) (stopped bool, err error) {
+	if err := d.t.takeTurn(ctx); err != nil {
+		return false, err
+	}
+	defer d.t.endTurn()
+	if d.g != nil && d.g.opened() {
+		return false, ErrUngated
+	}
 	if d.t.level == notify.LevelListeners {
 		defer d.t.freezeAll().thaw()
 	}
@@ -204,7 +214,7 @@ func (d *drain) gatedAddresses() {
 // late, and workers that were born.
 func (d *drain) follow(ctx context.Context, claimed []*Socket) {
 	d.followed = time.Now()
-	if err := d.t.Gate(ctx, claimed); err != nil && ctx.Err() == nil {
+	if err := d.t.gateLate(ctx, d.g, claimed); err != nil && ctx.Err() == nil && !d.g.opened() {
 		d.t.log.Warn("cannot gate what came up during the drain", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
 	}
 	d.gatedAddresses()

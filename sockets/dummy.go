@@ -20,13 +20,25 @@ type dummy struct {
 	family   int
 	kind     int // SOCK_STREAM, SOCK_SEQPACKET or SOCK_DGRAM
 	protocol int
+	// numbers at which processes have it that can't be looked into.
+	numbers map[int]bool
+}
+
+// unseen tells whether such a process may have it.
+func (d *dummy) unseen() bool { return len(d.numbers) > 0 }
+
+// waits tells whether a connection waits in its queue.
+func (d *dummy) waits() bool {
+	polled := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(polled, 0)
+	return n > 0
 }
 
 // newDummy makes one of the key's family and type, as blocking as the socket that it stands for.
 // The port is the kernel's choice, on loopback. For a vsock socket it is a unix one: few kernels have a loopback for these, and any port can be
 // reached from the host.
 func newDummy(k Key, nonblock bool) (*dummy, error) {
-	d := &dummy{nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
+	d := &dummy{numbers: make(map[int]bool), nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
 	if d.family == unix.AF_VSOCK {
 		d.family = unix.AF_UNIX
 	}

@@ -19,7 +19,7 @@ type registration struct {
 	set    int // descriptor of the epoll set in pid
 	target int
 	inode  uint64
-	events uint32 // what the program asked for
+	events uint32 // as the set has them; see asked
 	data   uint64 // what it wants to be told with it
 }
 
@@ -76,11 +76,22 @@ type edit struct {
 	successors map[registration]int
 	// remove takes the entries out altogether.
 	remove bool
+	// restore gives silenced entries back what the program had asked for.
+	restore bool
+	// overrule says that an entry that a successor has at the number already is changed to what is to be registered.
+	overrule bool
 	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
 	// when it can.
 	datagrams bool
 	// copyOf copies a descriptor of a process.
 	copyOf func(pid, fd int) (int, error)
+}
+
+// closeSockets closes them, where they are copies that were made for the edit.
+func (e edit) closeSockets() {
+	for _, fd := range e.sockets {
+		unix.Close(fd)
+	}
 }
 
 // setAt is an epoll set of a process.
@@ -161,13 +172,16 @@ func (e edit) all(sets map[setAt]int) error {
 		if !ok {
 			continue
 		}
-		if socket, ok := sockets[r.inode]; ok {
+		switch socket, ok := sockets[r.inode]; {
+		case ok && e.restore:
+			failed = errors.Join(failed, r.restore(set, socket))
+		case ok:
 			failed = errors.Join(failed, r.silence(set, socket, e.datagrams, e.remove))
-		} else {
+		default:
 			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
 		}
 		if fd, ok := e.successors[r]; ok {
-			failed = errors.Join(failed, r.add(set, successors[fd]))
+			failed = errors.Join(failed, r.add(set, successors[fd], e.overrule))
 		}
 	}
 	return failed
@@ -178,36 +192,72 @@ func (r registration) silence(set, socket int, sends, remove bool) error {
 	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	nothing := unix.EpollEvent{Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
-	if sends && r.events&unix.EPOLLET == 0 {
+	asked := r.asked()
+	nothing := r.event(silencedFrom(asked))
+	if sends && asked&unix.EPOLLET == 0 {
 		// It asks for this because it is waiting to send. Edge-triggered entries ask for it always, and it would be
 		// told of every datagram that its successor has sent.
-		nothing.Events = r.events & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLONESHOT)
+		nothing.Events |= asked & (unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLONESHOT)
 	}
-	how := unix.EPOLL_CTL_MOD
+	err := unix.Errno(0)
 	if remove {
-		how = unix.EPOLL_CTL_DEL
+		err = errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.target, nil))
+	} else {
+		err = change(set, r.target, nothing)
 	}
-	err := unix.EpollCtl(set, how, r.target, &nothing)
-	if err == unix.EINVAL {
-		// An exclusive entry can't be changed (epoll_ctl(2)).
-		if err = unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.target, nil); err == nil {
-			err = unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &nothing)
-		}
-	}
-	if err == nil || err == unix.ENOENT || err == unix.EEXIST {
+	if err == 0 || err == unix.ENOENT || err == unix.EEXIST {
 		return nil // ENOENT: the program has taken it out meanwhile
 	}
 	return fmt.Errorf("cannot silence descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
 }
 
+// restore gives a silenced entry back what the program had asked for. The kernel then looks whether that is the case already,
+// and tells the program (ep_modify in fs/eventpoll.c). It makes the number of the entry in the caller's table.
+func (r registration) restore(set, socket int) error {
+	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("dup3", err)
+	}
+	err := change(set, r.target, r.event(r.asked()))
+	if err == 0 || err == unix.ENOENT || err == unix.EEXIST {
+		return nil // likewise
+	}
+	return fmt.Errorf("cannot restore descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+}
+
+// change changes an entry, also one that is or becomes an exclusive one, which can only be made anew (epoll_ctl(2)).
+func change(set, target int, event unix.EpollEvent) unix.Errno {
+	err := errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_MOD, target, &event))
+	if err != unix.EINVAL {
+		return err
+	}
+	if err = errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_DEL, target, nil)); err != 0 {
+		return err
+	}
+	return errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_ADD, target, &event))
+}
+
+// errnoOf is the number that a system call has failed with, 0 where it has not.
+func errnoOf(err error) unix.Errno {
+	errno, _ := err.(unix.Errno)
+	return errno
+}
+
+// event is the entry's data with other events.
+func (r registration) event(events uint32) unix.EpollEvent {
+	return unix.EpollEvent{Events: events, Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+}
+
 // add registers another socket as the one was.
-func (r registration) add(set, successor int) error {
+func (r registration) add(set, successor int, overrule bool) error {
 	if err := unix.Dup3(successor, r.target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	event := unix.EpollEvent{Events: r.events, Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
-	if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &event); err != nil && err != unix.EEXIST {
+	event := r.event(r.events)
+	err := errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &event))
+	if err == unix.EEXIST && overrule {
+		err = change(set, r.target, event)
+	}
+	if err != 0 && err != unix.EEXIST {
 		return fmt.Errorf("cannot put another socket into epoll set %d of process %d: %w", r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
 	}
 	return nil

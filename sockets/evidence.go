@@ -91,7 +91,7 @@ func (s *sight) lookAtThreads(pid int, code abi.ABI, at map[int]uint64, leads ma
 		if err != nil || now.Running {
 			continue
 		}
-		fds, set := waitsOn(tid, code, now)
+		fds, set := waitsAt(tid, code, now)
 		for _, fd := range fds {
 			if inode, ok := at[fd]; ok && !found[inode] {
 				found[inode] = true
@@ -165,6 +165,38 @@ func epollLeads(pid int, sets []int, inodes map[uint64]struct{}) map[int]map[uin
 		}
 	}
 	return leads
+}
+
+// evidence is what a tracker knows of who waits for clients; it is guarded by the tracker's lock.
+type evidence struct {
+	waitedBy    map[uint64]map[int]struct{} // socket → processes that were seen to wait on it, or to have accepted
+	firm        map[uint64]struct{}         // of these: not only by an edge-triggered entry of an epoll set
+	looks       map[uint64]*looks           // socket → how often it was looked for who waits
+	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
+	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
+	sweepLateAt int                         // so many of these are looked through for closed ones
+	sessions    bool                        // some of those were closed again
+	present     map[int]uint64              // the processes that it had when it was ready, with their start times
+	complete    time.Time                   // when nothing was lacking for the first time
+	shown       readiness                   // what the last look at it has shown
+}
+
+func newEvidence() evidence {
+	return evidence{
+		waitedBy:    make(map[uint64]map[int]struct{}),
+		firm:        make(map[uint64]struct{}),
+		looks:       make(map[uint64]*looks),
+		acceptsAt:   make(map[int]struct{}),
+		late:        make(map[uint64]lateListener),
+		sweepLateAt: minSweep,
+	}
+}
+
+func (e *evidence) forget(inode uint64) {
+	delete(e.waitedBy, inode)
+	delete(e.firm, inode)
+	delete(e.looks, inode)
+	delete(e.late, inode)
 }
 
 // witness notes what a look has shown. inodes are those that were looked for.

@@ -12,7 +12,18 @@ import (
 	"huptime/notify"
 )
 
-// held is a gated socket at a descriptor of a frozen process.
+// trade says which sockets take the place of which others, by the inodes of those that go: dummies of preserved ones at a gate, preserved ones
+// of dummies on the way back, and a preserved one of a starting generation's own.
+type trade struct {
+	// incoming is the supervisor's descriptor of what comes. It is not ok once there is none any more: the generation is over.
+	incoming func(inode uint64) (fd int, ok bool)
+	// outgoing copies what goes. It is not ok where the supervisor has none. The caller closes the copy.
+	outgoing func(inode uint64) (fd int, ok bool)
+	// ghosts handles entries of epoll sets whose number is closed, or another file's; nil where they may stay.
+	ghosts func(f *remote.Frozen, pid int, entries []registration) error
+}
+
+// held is a socket at a descriptor of a frozen process.
 type held struct {
 	fd      int
 	inode   uint64
@@ -23,51 +34,48 @@ type held struct {
 // two remote calls each.
 const manyEntries = 16
 
-// exchange puts dummies in place of gated sockets of a frozen process, and into its epoll sets, in which the sockets have these entries.
-func (t *Tracker) exchange(g *gate, f *remote.Frozen, pid int, entries []registration, list []held) error {
+// exchange puts the sockets that come in place of those that go, at these descriptors of a frozen process and in its epoll sets, in
+// which those have these entries. Entries get what the program had asked for.
+func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []registration, list []held) error {
 	swapped := make(map[int]bool, len(list))
 	for _, h := range list {
 		swapped[h.fd] = true
 	}
-	edited, err := t.editEntries(g, entries, swapped)
+	edited, err := tr.editEntries(entries, swapped)
 	if err != nil {
 		return err
 	}
 	if !edited {
-		if err := t.takeOut(g, f, pid, entries); err != nil {
+		if err := tr.takeOut(f, pid, entries); err != nil {
 			return err
 		}
 	}
-	if err := swapRemotely(g, f, pid, list); err != nil || edited {
+	if err := t.swapRemotely(tr, f, pid, list); err != nil || edited {
 		return err
 	}
 	return t.reregister(f, entries, swapped)
 }
 
-// editEntries replaces the sockets in the entries by their dummies, or takes them out where they are not to be swapped. It does
+// editEntries replaces the sockets in the entries by those that come, or takes them out where they are not to be swapped. It does
 // nothing where that is better done, or can only be done, by remote calls.
-func (t *Tracker) editEntries(g *gate, entries []registration, swapped map[int]bool) (done bool, err error) {
+func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done bool, err error) {
 	if len(entries) < manyEntries {
 		return false, nil
 	}
 	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicate}
-	defer func() {
-		for _, fd := range e.sockets {
-			unix.Close(fd)
-		}
-	}()
+	defer e.closeSockets()
 	for _, r := range entries {
 		if swapped[r.target] {
-			d := g.dummyOf(r.inode)
-			if d == nil {
+			fd, ok := tr.incoming(r.inode)
+			if !ok {
 				return false, remote.ErrGone
 			}
-			e.successors[r] = d.fd
+			e.successors[r] = fd
 		}
 		if _, ok := e.sockets[r.inode]; ok {
 			continue
 		}
-		fd, ok := g.socket(r.inode).copy()
+		fd, ok := tr.outgoing(r.inode)
 		if !ok {
 			return false, nil // the supervisor has given its own up
 		}
@@ -79,70 +87,98 @@ func (t *Tracker) editEntries(g *gate, entries []registration, swapped map[int]b
 	return err == nil, err
 }
 
-// swapRemotely makes the frozen process give up the gated sockets at these descriptors, by one call of listen. The listener answers it by
-// planting all the dummies, see Tracker.listen; so it does not matter that a datagram socket can't be listened on.
-func swapRemotely(g *gate, f *remote.Frozen, pid int, list []held) error {
+// takeOut takes the entries out of their epoll sets.
+func (tr trade) takeOut(f *remote.Frozen, pid int, entries []registration) error {
+	var ghosts []registration
+	for _, e := range entries {
+		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
+		switch err {
+		case nil:
+		case unix.ENOENT, unix.EBADF:
+			// The number was closed, maybe used again, and the socket is open at another one, or in another
+			// process: the entry stays then, and wakes the program (epoll(7), "Will closing a file descriptor ...").
+			ghosts = append(ghosts, e)
+		default:
+			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
+		}
+	}
+	if len(ghosts) == 0 || tr.ghosts == nil {
+		return nil
+	}
+	return tr.ghosts(f, pid, ghosts)
+}
+
+// swapRemotely makes the frozen process give up the sockets at these descriptors: it knocks, and the knock is answered
+// by planting all that take their places.
+func (t *Tracker) swapRemotely(tr trade, f *remote.Frozen, pid int, list []held) error {
 	if len(list) == 0 {
 		return nil
 	}
-	g.mu.Lock()
-	g.exchanges[pid] = list[1:]
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.exchanges, pid)
-	}()
-	// Should it run after all, then this is the depth that does no harm.
-	const deepest = ^uintptr(0)
-	if _, err := f.Call(abi.Listen, uintptr(list[0].fd), deepest); err != nil {
-		return fmt.Errorf("cannot swap descriptor %d of process %d: %w", list[0].fd, pid, err)
+	var failed error
+	_, err := t.knocks.knock(f, func(_ int, r *notify.Request) notify.Reply {
+		failed = t.plantAll(tr, r, list)
+		return notify.Return(0)
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("cannot swap descriptors of process %d: %w", pid, err)
 	}
 	for _, h := range list {
 		if now, _, _ := proc.DescriptorSocket(pid, h.fd); now == h.inode {
-			return fmt.Errorf("cannot swap descriptor %d of process %d: the listening socket is still there", h.fd, pid)
+			return fmt.Errorf("cannot swap descriptor %d of process %d: the socket is still there", h.fd, pid)
 		}
 	}
 	return nil
 }
 
-// exchanged plants the dummies for what else the caller, which is frozen, is to give up. The caller has called listen for that.
-func (t *Tracker) exchanged(g *gate, r *notify.Request) {
-	g.mu.Lock()
-	none := len(g.exchanges) == 0
-	g.mu.Unlock()
-	if none {
-		return
-	}
-	pid, err := proc.Tgid(r.TID)
-	if err != nil {
-		return // gone
-	}
-	g.mu.Lock()
-	list := g.exchanges[pid]
-	g.mu.Unlock()
+// plantAll plants what comes at the descriptors of the caller.
+func (t *Tracker) plantAll(tr trade, r *notify.Request, list []held) error {
 	for _, h := range list {
-		d := g.dummyOf(h.inode)
-		if d == nil {
-			return // it is over
+		fd, ok := tr.incoming(h.inode)
+		if !ok {
+			return remote.ErrGone
 		}
-		if err := r.Plant(d.fd, h.fd, h.cloexec); err != nil {
-			t.cannot(r, err)
-			return // who has asked for it sees what is left
+		if err := r.Plant(fd, h.fd, h.cloexec); err != nil {
+			return err
 		}
-		t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation), slog.Int("thread", r.TID), slog.Int("descriptor", h.fd))
+		t.log.Debug("socket exchanged", slog.Int("generation", t.generation), slog.Int("thread", r.TID), slog.Int("descriptor", h.fd))
+	}
+	return nil
+}
+
+// gateTrade is the gate's: dummies come, and gated sockets go.
+func (t *Tracker) gateTrade(g *gate) trade {
+	return trade{
+		incoming: func(inode uint64) (int, bool) {
+			d := g.dummyOf(inode)
+			if d == nil {
+				return -1, false
+			}
+			return d.fd, true
+		},
+		outgoing: func(inode uint64) (int, bool) { return g.socket(inode).copy() },
+		ghosts: func(f *remote.Frozen, pid int, entries []registration) error {
+			return t.silence(g, entries, t.pids(), t.copyOfFrozen(f, pid))
+		},
 	}
 }
 
 // holdings lists the gated sockets among descriptors of a frozen process that which picks.
 func (g *gate) holdings(pid int, descriptors []proc.Descriptor, which func(s *Socket, d proc.Descriptor) bool) ([]held, error) {
+	return holdings(pid, descriptors, func(inode uint64, d proc.Descriptor) bool {
+		s := g.socket(inode)
+		return s != nil && which(s, d)
+	})
+}
+
+// holdings lists the sockets among descriptors of a frozen process that which picks.
+func holdings(pid int, descriptors []proc.Descriptor, which func(inode uint64, d proc.Descriptor) bool) ([]held, error) {
 	var list []held
 	for _, d := range descriptors {
 		inode, ok := proc.SocketInode(d.Link)
-		if !ok {
-			continue
-		}
-		if s := g.socket(inode); s == nil || !which(s, d) {
+		if !ok || !which(inode, d) {
 			continue
 		}
 		info, err := proc.ReadFDInfo(pid, d.Number)

@@ -21,13 +21,8 @@ type gate struct {
 	// numbers at which processes that can be looked into hold a gated socket; for
 	// those that can't.
 	numbers map[int]*dummy
-	// asked are the threads that have to issue their accept anew and have not
-	// done so yet.
-	asked   map[int]*waiter
-	again   chan struct{} // gets a value when one has
 	visited map[int]struct{}
-	// exchanges are what frozen processes are to give up, beside the descriptor by which they are made to ask for it.
-	exchanges map[int][]held
+	over    bool // it was opened: see Ungate
 }
 
 func newGate() *gate {
@@ -35,16 +30,18 @@ func newGate() *gate {
 		sockets: make(map[uint64]*Socket),
 		dummies: make(map[uint64]*dummy),
 		numbers: make(map[int]*dummy),
-		asked:   make(map[int]*waiter),
-		again:   make(chan struct{}, 1),
 		visited: make(map[int]struct{}),
-
-		exchanges: make(map[int][]held),
 	}
 }
 
-// add closes the gate for more sockets and tells how many were new.
-func (g *gate) add(sockets []*Socket) (int, error) {
+// add closes the gate for more sockets and tells how many were new. again returns the dummy of a socket that processes have still, or nil.
+func (g *gate) add(sockets []*Socket, again func(inode uint64) *dummy) (int, error) {
+	dummies := make(map[uint64]*dummy)
+	for _, s := range sockets {
+		if d := again(s.Inode); d != nil { // g.mu is not held
+			dummies[s.Inode] = d
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	added := 0
@@ -52,9 +49,12 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 		if _, known := g.sockets[s.Inode]; known {
 			continue
 		}
-		d, err := newDummy(s.Key, s.NonBlock)
-		if err != nil {
-			return added, err
+		d := dummies[s.Inode]
+		if d == nil {
+			var err error
+			if d, err = newDummy(s.Key, s.NonBlock); err != nil {
+				return added, err
+			}
 		}
 		d.stands = s.Inode
 		if s.Key.datagram() {
@@ -132,29 +132,6 @@ func (g *gate) dummyThere(r *notify.Request) (d *dummy, nonblock bool) {
 	return nil, false
 }
 
-// answered notes that a thread has issued an accept after the gate was set, and
-// tells whether it was made to.
-func (g *gate) answered(tid int) (reasked bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	w := g.asked[tid]
-	if w == nil {
-		return false
-	}
-	delete(g.asked, tid)
-	ping(g.again)
-	return w.stopped
-}
-
-// stopped notes that the thread has been taken out of its system call.
-func (g *gate) stopped(tid int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if w := g.asked[tid]; w != nil {
-		w.stopped = true
-	}
-}
-
 // dummyAt returns what must take the place of the descriptor that the caller
 // accepts on, or nil where that is not a gated socket.
 func (g *gate) dummyAt(r *notify.Request) *dummy {
@@ -177,17 +154,46 @@ func (g *gate) dummyAt(r *notify.Request) *dummy {
 // returns when no thread of it waits on them any more, or with an error that says what may
 // still accept. Called again it gates more sockets.
 func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer t.endTurn()
 	t.mu.Lock()
 	if t.gate == nil {
 		t.gate = newGate()
 	}
 	g := t.gate
 	t.mu.Unlock()
+	return t.gateMore(ctx, g, sockets)
+}
+
+// gateMore gates more sockets. It is the caller's turn.
+func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) error {
+	t.closeReturned()
 	// From here on every new accept finds the gate. What is left is what waits already.
-	if _, err := g.add(sockets); err != nil {
+	if _, err := g.add(sockets, t.gatedAgain); err != nil {
 		return err
 	}
 	return t.visit(ctx, g)
+}
+
+// gateLate is Gate during a drain, which ends with the gate.
+func (t *Tracker) gateLate(ctx context.Context, g *gate, sockets []*Socket) error {
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer t.endTurn()
+	if g.opened() {
+		return ErrUngated
+	}
+	return t.gateMore(ctx, g, sockets)
+}
+
+// opened tells whether it was opened again.
+func (g *gate) opened() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.over
 }
 
 // visit gates what waits in processes that were not visited yet: all of them at first,
@@ -231,7 +237,7 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	}
 	ringed := t.urings(holders)
 	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
-	return errors.Join(unseen, ringed, err, t.reask(ctx, g))
+	return errors.Join(unseen, ringed, err, t.asking.reask(ctx, t.waiters(ctx, g.has, false)))
 }
 
 // urings is an error that matches ErrOpaque where one who holds the sockets has an io_uring.
@@ -255,11 +261,7 @@ func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
 // those up, for processes that are visited late, copies of what one of pids holds.
 func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
 	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
-	defer func() {
-		for _, fd := range e.sockets {
-			unix.Close(fd)
-		}
-	}()
+	defer e.closeSockets()
 	missing := make(map[uint64]struct{})
 	for _, r := range entries {
 		if r.silent() {

@@ -18,15 +18,15 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 		return reply
 	}
 	t.mu.Lock()
-	g := t.gate
+	g, back := t.gate, len(t.returning) > 0
 	t.mu.Unlock()
-	if g != nil {
-		// By a remote call of the supervisor's, which gates the process so; or by the service,
-		// which must not get hold of the queue again.
-		if d, _ := t.swap(g, r); d != nil {
-			t.exchanged(g, r)
-			return notify.Return(0)
+	if back {
+		if reply, ok := t.giveBack(r, true); ok {
+			return reply
 		}
+	}
+	if g != nil && t.listenGated(g, r) {
+		return notify.Return(0)
 	}
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil {
@@ -45,6 +45,14 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	t.note(r, inode, true)
 	ping(t.toKeep)
 	return notify.Continue()
+}
+
+// listenGated swaps the descriptor for a dummy where it is a gated socket: the service must not get hold of the queue again.
+func (t *Tracker) listenGated(g *gate, r *notify.Request) bool {
+	t.giving.Lock() // or the gate might be opened meanwhile
+	defer t.giving.Unlock()
+	d, _ := t.swap(g, r)
+	return d != nil
 }
 
 // note notes a listening socket; settles says that readiness waits for what may follow it.

@@ -9,9 +9,19 @@ import (
 	"huptime/internal/proc"
 )
 
-// waitsOn lists the descriptors that a thread waits on to be readable, or the epoll set that it waits on; -1 where there is none. now is where
+// waitsOn lists the descriptors that the thread waits on to be readable, right now.
+func waitsOn(pid, tid int, code abi.ABI) []int {
+	now, err := proc.ReadSyscall(pid, tid)
+	if err != nil || now.Running {
+		return nil
+	}
+	fds, _ := waitsAt(tid, code, now)
+	return fds
+}
+
+// waitsAt lists the descriptors that a thread waits on to be readable, or the epoll set that it waits on; -1 where there is none. now is where
 // it was seen.
-func waitsOn(tid int, code abi.ABI, now proc.Syscall) (fds []int, set int) {
+func waitsAt(tid int, code abi.ABI, now proc.Syscall) (fds []int, set int) {
 	switch call, args := unpack(tid, code, now); call {
 	case abi.Accept, abi.Recv:
 		return []int{int(int32(args[0]))}, -1

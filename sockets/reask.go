@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,47 +30,80 @@ const reaskBatch = 16
 // within its first microseconds on a processor.
 const unknownLimit = 100 * time.Millisecond
 
-// reask makes every thread that waits in accept on a gated socket issue its call
+// asking are the threads that have to issue their accept anew and have not done so yet.
+type asking struct {
+	mu    sync.Mutex
+	asked map[int]*waiter
+	again chan struct{} // gets a value when one has
+}
+
+func newAsking() *asking {
+	return &asking{asked: make(map[int]*waiter), again: make(chan struct{}, 1)}
+}
+
+// answered notes that a thread has issued an accept that it was made to issue anew, and
+// tells whether it was stopped for that.
+func (a *asking) answered(tid int) (reasked bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.asked[tid]
+	if w == nil {
+		return false
+	}
+	delete(a.asked, tid)
+	ping(a.again)
+	return w.stopped
+}
+
+// stopped notes that the thread has been taken out of its system call.
+func (a *asking) stopped(tid int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.asked[tid]; w != nil {
+		w.stopped = true
+	}
+}
+
+// reask makes threads that wait in accept on a socket that is to be another issue their call
 // anew, so that it is notified: SIGSTOP takes all threads of the process
 // out of their system calls, and SIGCONT lets the kernel restart them (signal(7),
 // "Interruption of system calls and library functions by stop signals").
 // Only processes with such a thread are stopped, for less than a
 // millisecond as a rule.
-func (t *Tracker) reask(ctx context.Context, g *gate) error {
-	waiting := t.waiters(ctx, g)
+func (a *asking) reask(ctx context.Context, waiting []*waiter) error {
 	if len(waiting) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reaskLimit+time.Duration(len(waiting))*reaskEach)
 	defer cancel()
 	blocked := make(map[int][]int) // process → its waiting threads
-	g.mu.Lock()
+	a.mu.Lock()
 	for _, w := range waiting {
-		g.asked[w.tid] = w
+		a.asked[w.tid] = w
 		blocked[w.pid] = append(blocked[w.pid], w.tid)
 	}
-	g.mu.Unlock()
+	a.mu.Unlock()
 
 	batch := make(map[int][]int, reaskBatch)
 	for pid, tids := range blocked {
 		if batch[pid] = tids; len(batch) == reaskBatch {
-			g.interrupt(ctx, batch)
+			a.interrupt(ctx, batch)
 			clear(batch)
 		}
 	}
-	g.interrupt(ctx, batch)
-	return g.untilAsked(ctx, len(waiting))
+	a.interrupt(ctx, batch)
+	return a.untilAsked(ctx, len(waiting))
 }
 
 // interrupt stops processes, given with their waiting threads, and lets them go on.
-func (g *gate) interrupt(ctx context.Context, batch map[int][]int) {
+func (a *asking) interrupt(ctx context.Context, batch map[int][]int) {
 	stopped := make(map[int]int, len(batch)) // process → descriptor
 	// Whatever happens below, nobody stays stopped.
 	defer func() {
 		for pid, pidfd := range stopped {
 			unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
 			unix.Close(pidfd)
-			g.continued(batch[pid])
+			a.continued(batch[pid])
 		}
 	}()
 	for pid := range batch {
@@ -93,17 +127,17 @@ func (g *gate) interrupt(ctx context.Context, batch map[int][]int) {
 			if !untilStopped(ctx, pid, tid) {
 				return
 			}
-			g.stopped(tid)
+			a.stopped(tid)
 		}
 	}
 }
 
 // continued notes that the threads may run again.
-func (g *gate) continued(tids []int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (a *asking) continued(tids []int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, tid := range tids {
-		if w := g.asked[tid]; w != nil {
+		if w := a.asked[tid]; w != nil {
 			w.continued = time.Now()
 		}
 	}
@@ -125,16 +159,16 @@ func untilStopped(ctx context.Context, pid, tid int) bool {
 
 // untilAsked waits until every thread has issued its accept anew, or is gone, or
 // does something else.
-func (g *gate) untilAsked(ctx context.Context, all int) error {
+func (a *asking) untilAsked(ctx context.Context, all int) error {
 	for {
 		began := time.Now()
-		left := g.stillAsked()
+		left := a.stillAsked()
 		// A look at a thousand threads takes its time, which those that answer them need.
 		wait := max(10*time.Millisecond, 4*time.Since(began))
 		for look := time.After(wait); left > 0 && look != nil; {
 			select {
-			case <-g.again:
-				left = g.left()
+			case <-a.again:
+				left = a.left()
 			case <-look:
 				look = nil
 			case <-ctx.Done():
@@ -147,25 +181,25 @@ func (g *gate) untilAsked(ctx context.Context, all int) error {
 	}
 }
 
-func (g *gate) left() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.asked)
+func (a *asking) left() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.asked)
 }
 
 // stillAsked forgets those that have left the call another way, and returns how many are left. The lock is not held meanwhile: whoever answers
 // those that ask needs it.
-func (g *gate) stillAsked() int {
-	g.mu.Lock()
-	asked := slices.Collect(maps.Values(g.asked))
-	g.mu.Unlock()
+func (a *asking) stillAsked() int {
+	a.mu.Lock()
+	asked := slices.Collect(maps.Values(a.asked))
+	a.mu.Unlock()
 	for _, w := range asked {
 		position := w.position()
-		g.mu.Lock()
-		if gone := position == elsewhere || position == unknown && !w.continued.IsZero() && time.Since(w.continued) > unknownLimit; gone && g.asked[w.tid] == w {
-			delete(g.asked, w.tid)
+		a.mu.Lock()
+		if gone := position == elsewhere || position == unknown && !w.continued.IsZero() && time.Since(w.continued) > unknownLimit; gone && a.asked[w.tid] == w {
+			delete(a.asked, w.tid)
 		}
-		g.mu.Unlock()
+		a.mu.Unlock()
 	}
-	return g.left()
+	return a.left()
 }

@@ -28,16 +28,18 @@ const (
 //
 // The function has duplicates of its own of the claimed sockets, and closes them. Vsock sockets are left out: few kernels have a way to connect from here.
 func (p *Preserved) Rouse() func(ctx context.Context) {
+	return RouseAt(p.Claimed())
+}
+
+// RouseAt is Preserved.Rouse for these sockets, of which it has duplicates of its own: on the way back (Tracker.Ungate) it is the generation that was to
+// take over which gives them up.
+func RouseAt(sockets []*Socket) func(ctx context.Context) {
 	var queues []queue
-	for _, s := range p.Claimed() {
+	for _, s := range sockets {
 		if s.Key.datagram() || s.Key.Address.Family == unix.AF_VSOCK {
 			continue
 		}
-		if fd, ok := s.copy(); ok {
-			q := queue{fd: fd, key: s.Key}
-			if s.file != nil {
-				q.file, _ = s.file.found.Clone()
-			}
+		if q, ok := queueOf(s); ok {
 			queues = append(queues, q)
 		}
 	}
@@ -70,6 +72,35 @@ type queue struct {
 	key    Key
 	file   *paths.Found // of a unix socket with a path; owned
 	waited uint32       // how many were in it at the last look
+}
+
+// queueOf is that of a socket of which the supervisor has a duplicate. The caller closes it.
+func queueOf(s *Socket) (q queue, ok bool) {
+	if s == nil {
+		return queue{}, false
+	}
+	fd, ok := s.copy()
+	if !ok {
+		return queue{}, false
+	}
+	q = queue{fd: fd, key: s.Key}
+	if s.file != nil {
+		q.file, _ = s.file.found.Clone()
+	}
+	return q, true
+}
+
+// copy has descriptors of its own.
+func (q *queue) copy() (queue, bool) {
+	fd, err := unix.FcntlInt(uintptr(q.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return queue{}, false
+	}
+	other := queue{fd: fd, key: q.key}
+	if q.file != nil {
+		other.file, _ = q.file.Clone()
+	}
+	return other, true
 }
 
 func (q *queue) close() {

@@ -82,7 +82,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	if err != nil {
 		return err
 	}
-	if err := t.exchange(g, f, pid, entries, list); err != nil {
+	if err := t.exchange(t.gateTrade(g), f, pid, entries, list); err != nil {
 		return err
 	}
 	for _, h := range list {
@@ -100,27 +100,6 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		}
 	}
 	return nil
-}
-
-// takeOut takes the entries out of their epoll sets.
-func (t *Tracker) takeOut(g *gate, f *remote.Frozen, pid int, entries []registration) error {
-	var ghosts []registration
-	for _, e := range entries {
-		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
-		switch err {
-		case nil:
-		case unix.ENOENT, unix.EBADF:
-			// The number was closed, maybe used again, and the socket is open at another one, or in another
-			// process: the entry stays then, and wakes the program (epoll(7), "Will closing a file descriptor ...").
-			ghosts = append(ghosts, e)
-		default:
-			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
-		}
-	}
-	if len(ghosts) == 0 {
-		return nil
-	}
-	return t.silence(g, ghosts, t.pids(), t.copyOfFrozen(f, pid))
 }
 
 // copyOfFrozen copies descriptors while pid is frozen.
@@ -149,17 +128,25 @@ func concerns(pid int, inodes map[uint64]struct{}) (bool, error) {
 // on an empty dummy would never come: those inside accept, and one for all that are busy
 // elsewhere. Threads that wait in poll, select or epoll wait anew, on the dummy.
 func mayAccept(f *remote.Frozen) int {
-	inside, busy := 0, 0
+	inside, busy := inAccept(f)
+	if busy {
+		inside++
+	}
+	return inside
+}
+
+// inAccept counts the threads inside accept, and tells whether others do anything but wait.
+func inAccept(f *remote.Frozen) (inside int, busy bool) {
 	for _, tid := range f.Threads() {
 		call, ok := f.Interrupted(tid)
 		switch {
 		case ok && call == abi.Accept:
 			inside++
 		case !ok || !waitsForDescriptors(call):
-			busy = 1
+			busy = true
 		}
 	}
-	return inside + busy
+	return inside, busy
 }
 
 // reregister adds the dummies to the epoll sets in place of the sockets, so that the

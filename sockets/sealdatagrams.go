@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
@@ -118,11 +116,11 @@ func (p *datagramProcess) seal() (done bool, err error) {
 	var entries []registration
 	for _, e := range registrations([]int{p.pid}, p.inodes) {
 		if slices.ContainsFunc(list, func(h held) bool { return h.fd == e.target }) {
-			e.events |= unix.EPOLLIN // it was silenced
+			e.events = e.asked() // it was silenced
 			entries = append(entries, e)
 		}
 	}
-	return true, p.t.exchange(p.g, f, p.pid, entries, list)
+	return true, p.t.exchange(p.t.gateTrade(p.g), f, p.pid, entries, list)
 }
 
 // waitedOnByCalls lists the descriptors that threads wait on by other calls than those of epoll.
@@ -133,12 +131,7 @@ func (p *datagramProcess) waitedOnByCalls(code abi.ABI) map[int]bool {
 		return waited
 	}
 	for _, tid := range tids {
-		now, err := proc.ReadSyscall(p.pid, tid)
-		if err != nil || now.Running {
-			continue
-		}
-		fds, _ := waitsOn(tid, code, now)
-		for _, fd := range fds {
+		for _, fd := range waitsOn(p.pid, tid, code) {
 			waited[fd] = true
 		}
 	}

@@ -99,7 +99,7 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 			left = true
 			continue
 		}
-		if err := d.t.Gate(ctx, []*Socket{s}); err != nil {
+		if err := d.t.gateLate(ctx, d.g, []*Socket{s}); err != nil {
 			// The old generation goes on to serve it, as long as it lives.
 			d.t.log.Warn("cannot gate a socket that nobody has claimed", slog.Int("generation", d.t.generation),
 				slog.String("address", s.String()), slog.String("error", err.Error()))

@@ -33,6 +33,12 @@ type Tracker struct {
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
 
+	// turn is taken by who gates, ungates or stops the generation.
+	turn chan struct{}
+	// giving is held by who plants what takes another socket's place when a call is notified, and who changes or closes what that is. No remote call
+	// is made meanwhile: it is answered by the same listener. It is taken before mu.
+	giving sync.Mutex
+
 	idle    time.Duration // see CloseIdle
 	sharing *sharing      // nil where there is one copy of the service
 	asks    Asks          // see Ask
@@ -41,37 +47,30 @@ type Tracker struct {
 	kept    map[uint64]*kept // by inode; see Keep
 	taken   bool             // the kept ones were handed over
 
-	mu          sync.Mutex
-	listening   map[uint64]int              // inode → how many came before it
-	bound       map[uint64]boundName        // unix and link-local sockets, by inode: what they were bound to; owned
-	waitedBy    map[uint64]map[int]struct{} // socket → processes that were seen to wait on it, or to have accepted
-	firm        map[uint64]struct{}         // of these: not only by an edge-triggered entry of an epoll set
-	looks       map[uint64]*looks           // socket → how often it was looked for who waits
-	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
-	accepting   map[int]acceptCall          // thread id → the accept that it last made
-	starting    bool                        // readiness is still watched
-	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
-	sweepLateAt int                         // so many of these are looked through for closed ones
-	sessions    bool                        // some of those were closed again
-	present     map[int]uint64              // the processes that it had when it was ready, with their start times
-	gate        *gate                       // nil until the generation is gated
-	successor   *Preserved                  // what a successor that has begun to start may claim; nil where there is none
-	started     time.Time                   // when the tracker was made
-	listened    time.Time                   // when a socket was last listened on
-	passed      bool                        // it was started with listening sockets: see Pass
-	waited      time.Time                   // when a socket was last found to be waited on for the first time
-	complete    time.Time                   // when nothing was lacking for the first time
-	shown       readiness                   // what the last look at it has shown
-	looked      map[int]int                 // process → how many of its descriptors kin was looked for among
-	related     map[int]bool                // processes of which a socket had kin
-	obstacle    string                      // why a bind had to fail
-	unseen      bool                        // one was listened on by a process that may not be looked into
-	listeners   map[int]struct{}            // processes that have listened; kept where there are several copies
-	noted       int                         // how many listening sockets there ever were
-	datagrams   map[uint64]struct{}         // those among them that may be datagram sockets
-	sweepAt     int                         // so many of these are looked through for closed ones
-	steered     map[uint64]struct{}         // sockets by which the service has steered their SO_REUSEPORT group
-	shrinking   *Preserved                  // of which some groups have surplus sockets; nil until Shrink
+	mu        sync.Mutex
+	listening map[uint64]int       // inode → how many came before it
+	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
+	accepting map[int]acceptCall   // thread id → the accept that it last made
+	asking    *asking              // threads that are made to accept anew
+	evidence
+	starting  bool                  // readiness is still watched
+	gate      *gate                 // nil while the generation is not gated
+	returning map[uint64]*returning // dummies, by inode, that are being given up again: see Ungate; owned
+	successor *Preserved            // what a successor that has begun to start may claim; nil where there is none
+	started   time.Time             // when the tracker was made
+	listened  time.Time             // when a socket was last listened on
+	passed    bool                  // it was started with listening sockets: see Pass
+	waited    time.Time             // when a socket was last found to be waited on for the first time
+	looked    map[int]int           // process → how many of its descriptors kin was looked for among
+	related   map[int]bool          // processes of which a socket had kin
+	obstacle  string                // why a bind had to fail
+	unseen    bool                  // one was listened on by a process that may not be looked into
+	listeners map[int]struct{}      // processes that have listened; kept where there are several copies
+	noted     int                   // how many listening sockets there ever were
+	datagrams map[uint64]struct{}   // those among them that may be datagram sockets
+	sweepAt   int                   // so many of these are looked through for closed ones
+	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
+	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -79,6 +78,8 @@ type Tracker struct {
 type acceptCall struct {
 	abi abi.ABI
 	fd  int32
+	// swapped: it runs on what was planted when it was made, and need not be made anew for that.
+	swapped bool
 }
 
 // NewTracker makes the handler for a generation. preserved may be nil; it
@@ -88,32 +89,30 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	return &Tracker{
-		generation:  generation,
-		level:       level,
-		knocks:      knocks,
-		log:         log,
-		pids:        pids,
-		preserved:   preserved,
-		changed:     make(chan struct{}, 1),
-		toKeep:      make(chan struct{}, 1),
-		kept:        make(map[uint64]*kept),
-		listeners:   make(map[int]struct{}),
-		listening:   make(map[uint64]int),
-		steered:     make(map[uint64]struct{}),
-		datagrams:   make(map[uint64]struct{}),
-		sweepAt:     minSweep,
-		bound:       make(map[uint64]boundName),
-		waitedBy:    make(map[uint64]map[int]struct{}),
-		firm:        make(map[uint64]struct{}),
-		looks:       make(map[uint64]*looks),
-		acceptsAt:   make(map[int]struct{}),
-		sweepLateAt: minSweep,
-		late:        make(map[uint64]lateListener),
-		accepting:   make(map[int]acceptCall),
-		looked:      make(map[int]int),
-		related:     make(map[int]bool),
-		starting:    true,
-		started:     time.Now(),
+		generation: generation,
+		level:      level,
+		knocks:     knocks,
+		log:        log,
+		pids:       pids,
+		preserved:  preserved,
+		changed:    make(chan struct{}, 1),
+		toKeep:     make(chan struct{}, 1),
+		kept:       make(map[uint64]*kept),
+		listeners:  make(map[int]struct{}),
+		listening:  make(map[uint64]int),
+		steered:    make(map[uint64]struct{}),
+		datagrams:  make(map[uint64]struct{}),
+		sweepAt:    minSweep,
+		bound:      make(map[uint64]boundName),
+		accepting:  make(map[int]acceptCall),
+		asking:     newAsking(),
+		returning:  make(map[uint64]*returning),
+		turn:       make(chan struct{}, 1),
+		evidence:   newEvidence(),
+		looked:     make(map[int]int),
+		related:    make(map[int]bool),
+		starting:   true,
+		started:    time.Now(),
 	}
 }
 
@@ -163,10 +162,7 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.listening, inode)
 	delete(t.datagrams, inode)
 	delete(t.steered, inode)
-	delete(t.waitedBy, inode)
-	delete(t.firm, inode)
-	delete(t.looks, inode)
-	delete(t.late, inode)
+	t.evidence.forget(inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

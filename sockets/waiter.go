@@ -22,9 +22,9 @@ type waiter struct {
 	continued time.Time
 }
 
-// waiters finds them. Calls that were made after the gate was set are not
-// among them: they were swapped when they were made.
-func (t *Tracker) waiters(ctx context.Context, g *gate) []*waiter {
+// waiters finds those that wait on the sockets that which picks by their inodes. Of processes that can't be looked into it finds
+// all that were not swapped, or, where swapped says so, those that were.
+func (t *Tracker) waiters(ctx context.Context, which func(inode uint64) bool, swapped bool) []*waiter {
 	t.mu.Lock()
 	calls := make(map[int]acceptCall, len(t.accepting))
 	for tid, call := range t.accepting {
@@ -34,7 +34,8 @@ func (t *Tracker) waiters(ctx context.Context, g *gate) []*waiter {
 
 	var candidates []*waiter
 	for tid, call := range calls {
-		if inode, ok, err := proc.DescriptorSocket(tid, int(call.fd)); err == nil && (!ok || !g.has(inode)) {
+		inode, ok, err := proc.DescriptorSocket(tid, int(call.fd))
+		if err == nil && (!ok || !which(inode)) || err != nil && call.swapped != swapped {
 			continue
 		}
 		pid, err := proc.Tgid(tid)

@@ -1,0 +1,282 @@
+package sockets
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// comeByLimit is how long Ungate waits for threads that were told to come by. They get their socket back also later.
+const comeByLimit = 20 * time.Millisecond
+
+// replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only be planted: so who
+// waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by a connection to the dummy.
+func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
+	inodes := b.inodes(func(d *dummy) bool { return d.kind != unix.SOCK_DGRAM })
+	if len(inodes) == 0 {
+		return nil
+	}
+	waiting := t.waiters(ctx, func(inode uint64) bool { _, ok := inodes[inode]; return ok }, true)
+	failed := t.asking.reask(ctx, waiting)
+	limit := time.Now().Add(comeByLimit)
+	repolled := make(map[int]bool)
+	for wait := time.Millisecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		// Also what was silenced during the last look, by an accept that was being answered when the gate was opened.
+		if err := t.restoreSilenced(b, t.pids()); err != nil {
+			return err
+		}
+		holders, _ := proc.Holders(t.pids(), inodes)
+		if len(holders) == 0 {
+			return failed
+		}
+		if time.Now().After(limit) || ctx.Err() != nil {
+			t.log.Debug("processes get their sockets back when they accept next", slog.Int("generation", t.generation), slog.Any("holders", holders))
+			return failed
+		}
+		if err := t.callBy(b, holders); err != nil {
+			return err
+		}
+		t.repoll(ctx, holders, repolled)
+		pause(ctx, wait)
+	}
+}
+
+// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the numbers by now, but waits
+// to be woken by what was there when it began (do_poll in fs/select.c). done are threads that have done so.
+func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, done map[int]bool) {
+	numbers := make(map[int]map[int]bool) // process → descriptors
+	for _, list := range holders {
+		for _, h := range list {
+			if numbers[h.PID] == nil {
+				numbers[h.PID] = make(map[int]bool)
+			}
+			numbers[h.PID][h.FD] = true
+		}
+	}
+	batch := make(map[int][]int)
+	for pid, at := range numbers {
+		code, err := proc.ABI(pid)
+		if err != nil {
+			continue
+		}
+		tids, err := proc.Threads(pid)
+		if err != nil {
+			continue
+		}
+		for _, tid := range tids {
+			for _, fd := range waitsOn(pid, tid, code) {
+				if at[fd] && !done[tid] {
+					done[tid] = true
+					batch[pid] = append(batch[pid], tid)
+				}
+			}
+		}
+		if len(batch) == reaskBatch {
+			t.asking.interrupt(ctx, batch)
+			clear(batch)
+		}
+	}
+	t.asking.interrupt(ctx, batch)
+}
+
+// callBy tells those who hold dummies that a client waits there, once.
+func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
+	e := edit{restore: true, sockets: make(map[uint64]int), copyOf: t.copyOf}
+	for inode, list := range holders {
+		t.giving.Lock()
+		t.mu.Lock()
+		r := t.returning[inode]
+		first := r != nil && !r.roused
+		if first {
+			r.roused = true
+		}
+		t.mu.Unlock()
+		t.giving.Unlock()
+		d := b.dummies[inode]
+		if first {
+			if err := d.phantom(); err != nil {
+				return err
+			}
+		}
+		var pids []int
+		for _, h := range list {
+			pids = append(pids, h.PID)
+		}
+		for _, entry := range registrations(pids, map[uint64]struct{}{inode: {}}) {
+			// Those that ask already were told by the connection, but for exclusive ones, of which one is.
+			if entry.silenced() || first && entry.events&unix.EPOLLEXCLUSIVE != 0 {
+				e.entries = append(e.entries, entry)
+				e.sockets[inode] = d.fd
+			}
+		}
+	}
+	return e.do()
+}
+
+// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is about one of
+// these. reply is then what to answer. reasked says that the thread can't have come because of what the dummy has told it.
+func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply, done bool) {
+	t.giving.Lock()
+	defer t.giving.Unlock()
+	t.mu.Lock()
+	all := make(map[uint64]*returning, len(t.returning))
+	dummies := make(map[uint64]struct{}, len(t.returning))
+	for inode, ret := range t.returning {
+		all[inode], dummies[inode] = ret, struct{}{}
+	}
+	t.mu.Unlock()
+	pid, err := proc.Tgid(r.TID)
+	if err != nil {
+		return notify.Continue(), true // gone
+	}
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil {
+		return t.giveBackUnseen(r, all, pid, reasked)
+	}
+	ret := all[inode]
+	if !ok || ret == nil || !r.Valid() {
+		return reply, false
+	}
+	numbers := make(map[int]bool)
+	holders, _ := proc.Holders([]int{pid}, dummies)
+	for held, list := range holders {
+		if all[held].d.kind == unix.SOCK_DGRAM {
+			continue // by remote calls
+		}
+		for _, h := range list {
+			info, err := proc.ReadFDInfo(pid, h.FD)
+			if err == nil {
+				err = r.Plant(all[held].queue.fd, h.FD, info.CloseOnExec())
+			}
+			if err != nil {
+				t.cannot(r, err)
+				continue
+			}
+			numbers[h.FD] = true
+		}
+	}
+	if err := giveBackEntries(pid, all, dummies, numbers); err != nil {
+		t.cannot(r, err)
+	}
+	t.log.Debug("listening socket given back", slog.Int("generation", t.generation), slog.String("call", r.Call.String()),
+		slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
+	go func() { // ends by itself: it looks once
+		if t.takeTurn(context.Background()) == nil {
+			defer t.endTurn()
+			t.closeReturned()
+		}
+	}()
+	return t.afterGivingBack(r, ret, reasked), true
+}
+
+// afterGivingBack answers the call by which a thread came.
+func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, reasked bool) notify.Reply {
+	if reasked || ret.d.nonblock || !ret.roused {
+		return notify.Continue() // it looks at the preserved socket
+	}
+	// It may have been told "readable" by the dummy, and would wait for the next client, whatever else it has to do.
+	reply, err := acceptedPhantom(r, ret.queue.key)
+	if err != nil {
+		t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
+		return notify.Continue()
+	}
+	return reply
+}
+
+// giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was given a dummy.
+func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, pid int, reasked bool) (notify.Reply, bool) {
+	at := proc.Holder{PID: pid, FD: r.FD()}
+	for _, ret := range all {
+		if !ret.d.numbers[r.FD()] || ret.returned[at] {
+			continue
+		}
+		if err := r.Plant(ret.queue.fd, r.FD(), true); err != nil {
+			t.cannot(r, err)
+			continue
+		}
+		ret.returned[at] = true
+		return t.afterGivingBack(r, ret, reasked), true
+	}
+	return notify.Reply{}, false
+}
+
+// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers that were planted. An
+// entry of the preserved socket that was silenced at such a number is the same one; if the dummy has none, then the program has taken it out.
+func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
+	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicate}
+	preserved := make(map[uint64]int)
+	inodes := make(map[uint64]struct{})
+	for _, ret := range all {
+		preserved[ret.d.stands] = ret.queue.fd
+		inodes[ret.d.stands] = struct{}{}
+	}
+	kept := make(map[[2]int]bool) // set and number
+	for _, entry := range registrations([]int{pid}, dummies) {
+		if !numbers[entry.target] {
+			continue
+		}
+		entry.events = entry.asked()
+		e.entries = append(e.entries, entry)
+		e.sockets[entry.inode] = all[entry.inode].d.fd
+		e.successors[entry] = all[entry.inode].queue.fd
+		kept[[2]int{entry.set, entry.target}] = true
+	}
+	for _, entry := range registrations([]int{pid}, inodes) {
+		if entry.silenced() && numbers[entry.target] && !kept[[2]int{entry.set, entry.target}] {
+			e.entries = append(e.entries, entry)
+			e.sockets[entry.inode] = preserved[entry.inode]
+		}
+	}
+	return e.do()
+}
+
+// acceptedPhantom accepts a phantom for the caller, and puts it where an accept would.
+func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
+	d, err := newDummy(k, true)
+	if err != nil {
+		return notify.Reply{}, err
+	}
+	defer d.close()
+	if err := d.phantom(); err != nil {
+		return notify.Reply{}, err
+	}
+	flags := unix.SOCK_CLOEXEC
+	if r.Number == unix.SYS_ACCEPT4 {
+		flags |= r.Int(3) & unix.SOCK_NONBLOCK
+	}
+	fd, _, err := unix.Accept4(d.fd, flags)
+	if err != nil {
+		return notify.Reply{}, err
+	}
+	defer unix.Close(fd)
+	if r.Args[1] != 0 && r.Args[2] != 0 {
+		// The least that can be said of where a client comes from: the family (unix sockets have no more), and zeros.
+		if err := writePeer(r, uint16(d.family)); err != nil {
+			return notify.Reply{}, err
+		}
+	}
+	at, err := r.PlantAnew(fd)
+	return notify.Return(int64(at)), err
+}
+
+// writePeer writes an address without a host where accept(2) would write the client's.
+func writePeer(r *notify.Request, family uint16) error {
+	var length [4]byte
+	if err := r.ReadMemory(r.Args[2], length[:]); err != nil {
+		return err
+	}
+	address := make([]byte, map[uint16]int{unix.AF_INET: 16, unix.AF_INET6: sizeofSockaddrIn6, unix.AF_UNIX: 2}[family])
+	binary.NativeEndian.PutUint16(address, family)
+	room := min(int(binary.NativeEndian.Uint32(length[:])), len(address))
+	if err := r.WriteMemory(r.Args[1], address[:room]); err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint32(length[:], uint32(len(address)))
+	return r.WriteMemory(r.Args[2], length[:])
+}

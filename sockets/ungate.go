@@ -1,0 +1,340 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/internal/remote"
+	"huptime/notify"
+)
+
+// ErrUngated ends AwaitDrained where the generation accepts again.
+var ErrUngated = errors.New("the generation accepts again")
+
+// Ungate undoes Gate: the generation accepts again on the sockets that it was gated on. Of those the supervisor has to have its duplicates,
+// in sockets, which stay the caller's, or in those that Gate was given. What the generation was never made to give up it simply keeps; so it
+// does no harm where a gate was not finished, or could not be (ErrOpaque).
+//
+// Each descriptor that has a dummy gets the preserved socket back, and with it each entry in an epoll set, with the events and the word
+// that the program has given it, be it before the gate or meanwhile. Threads that wait are made to look anew, and find the clients that
+// wait. Processes that are gone are no error. A process at level connections that does not wait for clients at this moment gets its
+// socket back at its next accept; the supervisor keeps a duplicate until then.
+//
+// It must not be waited for by the goroutine that runs the function which AwaitDrained was given. While another generation
+// has the sockets and is on its way out, run RouseAt: it may have been told of a client that it does not take.
+func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer t.endTurn()
+	failed := t.open(sockets)
+	b := t.wayBack()
+	if len(b.dummies) == 0 {
+		return failed
+	}
+	defer b.close()
+	failed = errors.Join(failed, t.replaceRemotely(ctx, b))
+	if t.level == notify.LevelConnections {
+		failed = errors.Join(failed, t.replaceAtAccept(ctx, b))
+	}
+	t.closeReturned()
+	return failed
+}
+
+// takeTurn waits until nobody gates, ungates or stops the generation. The caller must call endTurn.
+func (t *Tracker) takeTurn(ctx context.Context) error {
+	select {
+	case t.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *Tracker) endTurn() { <-t.turn }
+
+// returning is a dummy whose place a preserved socket is to have back.
+type returning struct {
+	d      *dummy
+	queue  queue // of the preserved socket; owned
+	roused bool  // a connection was put into the dummy's queue, which tells those who wait there to come by
+	// returned are processes that can't be looked into and have the preserved socket back, at these numbers.
+	returned map[proc.Holder]bool
+}
+
+func (r *returning) close() {
+	r.d.close()
+	r.queue.close()
+}
+
+// open opens the gate: from here on what comes by on a dummy gets the preserved socket back.
+func (t *Tracker) open(sockets []*Socket) (failed error) {
+	t.giving.Lock()
+	defer t.giving.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.gate
+	if g == nil {
+		return nil
+	}
+	t.gate = nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	clear(g.numbers)
+	given := make(map[uint64]*Socket, len(sockets))
+	for _, s := range sockets {
+		given[s.Inode] = s
+	}
+	for inode, d := range g.dummies {
+		q, ok := queueOf(given[inode])
+		if !ok {
+			q, ok = queueOf(g.sockets[inode])
+		}
+		if !ok {
+			failed = errors.Join(failed, errors.New("nobody has "+g.sockets[inode].String()+" any more"))
+			d.close()
+			continue
+		}
+		t.returning[d.inode] = &returning{d: d, queue: q, returned: make(map[proc.Holder]bool)}
+	}
+	clear(g.dummies)
+	return failed
+}
+
+// gatedAgain returns the dummy of a socket that some process has still from an earlier gate, or nil. It is the caller's.
+func (t *Tracker) gatedAgain(inode uint64) *dummy {
+	t.giving.Lock()
+	defer t.giving.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, r := range t.returning {
+		if r.d.stands == inode {
+			delete(t.returning, key)
+			r.queue.close()
+			return r.d
+		}
+	}
+	return nil
+}
+
+// closeReturned closes the dummies, once no process has any. It is the caller's turn.
+func (t *Tracker) closeReturned() {
+	t.mu.Lock()
+	dummies := make(map[uint64]struct{}, len(t.returning))
+	for inode := range t.returning {
+		dummies[inode] = struct{}{}
+	}
+	t.mu.Unlock()
+	if len(dummies) == 0 {
+		return
+	}
+	pids := t.pids()
+	holders, _ := proc.Holders(pids, dummies)
+	t.giving.Lock()
+	defer t.giving.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for inode := range dummies {
+		r := t.returning[inode]
+		if r == nil || len(holders[inode]) > 0 || r.d.unseen() && len(pids) > 0 {
+			continue
+		}
+		r.close()
+		delete(t.returning, inode)
+	}
+}
+
+// wayBack is one call of Ungate: copies of what goes and of what comes, by the inodes of the dummies.
+type wayBack struct {
+	dummies   map[uint64]*dummy // with descriptors of its own; owned
+	queues    []queue           // of the preserved sockets; owned
+	at        map[uint64]int    // dummy → index of its queue
+	preserved map[uint64]int    // preserved socket → index of its queue
+}
+
+func (t *Tracker) wayBack() *wayBack {
+	t.giving.Lock()
+	defer t.giving.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := &wayBack{dummies: make(map[uint64]*dummy), at: make(map[uint64]int), preserved: make(map[uint64]int)}
+	for inode, r := range t.returning {
+		d := *r.d
+		var err error
+		if d.fd, err = unix.FcntlInt(uintptr(r.d.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			continue
+		}
+		q, ok := r.queue.copy()
+		if !ok {
+			unix.Close(d.fd)
+			continue
+		}
+		b.at[inode], b.preserved[d.stands] = len(b.queues), len(b.queues)
+		b.dummies[inode] = &d
+		b.queues = append(b.queues, q)
+	}
+	return b
+}
+
+func (b *wayBack) close() {
+	for _, d := range b.dummies {
+		d.close()
+	}
+	for i := range b.queues {
+		b.queues[i].close()
+	}
+}
+
+// inodes are the dummies that which picks.
+func (b *wayBack) inodes(which func(*dummy) bool) map[uint64]struct{} {
+	set := make(map[uint64]struct{}, len(b.dummies))
+	for inode, d := range b.dummies {
+		if which(d) {
+			set[inode] = struct{}{}
+		}
+	}
+	return set
+}
+
+func (b *wayBack) trade() trade {
+	return trade{
+		incoming: func(inode uint64) (int, bool) {
+			i, ok := b.at[inode]
+			if !ok {
+				return -1, false
+			}
+			return b.queues[i].fd, true
+		},
+		outgoing: func(inode uint64) (int, bool) {
+			fd, err := unix.FcntlInt(uintptr(b.dummies[inode].fd), unix.F_DUPFD_CLOEXEC, 0)
+			return fd, err == nil
+		},
+	}
+}
+
+// replaceRemotely gives back what was taken by remote calls: everything at level listeners, and datagram sockets at either level. It is
+// over when a look finds no dummy any more: a process may have forked meanwhile.
+func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
+	inodes := b.inodes(func(d *dummy) bool { return t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM })
+	failed := t.exchangeAll(ctx, b.trade(), inodes, func(f *remote.Frozen, list []held) {
+		if _, busy := inAccept(f); !busy {
+			return
+		}
+		// A thread that was told "readable", because of a phantom, may be on its way into a blocking accept.
+		for _, h := range list {
+			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits() {
+				b.queues[b.at[h.inode]].connect()
+			}
+		}
+	})
+	return errors.Join(failed, t.restoreSilenced(b, t.pids()))
+}
+
+// restoreSilenced gives entries of epoll sets back what the program had asked for, where the preserved socket has stayed.
+func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
+	inodes := make(map[uint64]struct{}, len(b.preserved))
+	for inode := range b.preserved {
+		inodes[inode] = struct{}{}
+	}
+	e := edit{restore: true, sockets: make(map[uint64]int), copyOf: t.copyOf}
+	if t.level == notify.LevelConnections {
+		// An accept that is answered meanwhile changes the same entries.
+		t.giving.Lock()
+		defer t.giving.Unlock()
+		e.copyOf = duplicate
+	}
+	for _, r := range registrations(pids, inodes) {
+		if !r.silenced() {
+			continue
+		}
+		if now, ok, err := proc.DescriptorSocket(r.pid, r.target); err == nil && ok && b.dummies[now] != nil {
+			continue // what is asked for is asked of the dummy
+		}
+		e.entries = append(e.entries, r)
+		e.sockets[r.inode] = b.queues[b.preserved[r.inode]].fd
+	}
+	return e.do()
+}
+
+// exchangeAll exchanges sockets in all processes of the generation, until a look finds none that goes. exchanged is called
+// while the process is frozen yet; nil where nothing is to be done then.
+func (t *Tracker) exchangeAll(ctx context.Context, tr trade, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
+	if len(inodes) == 0 {
+		return nil
+	}
+	// Each look finds what was forked during the one before, which is nothing, or somebody who forks all the time.
+	const looks = 10
+	var failed error
+	given := make(map[int]bool)
+	for range looks {
+		found := 0
+		for _, pid := range t.pids() {
+			if ctx.Err() != nil {
+				return errors.Join(failed, ctx.Err())
+			}
+			if given[pid] {
+				continue
+			}
+			concerned, err := concerns(pid, inodes)
+			if err != nil || !concerned {
+				continue // what can't be looked into was not gated either
+			}
+			found++
+			switch err := t.exchangeIn(tr, pid, inodes, exchanged); {
+			case err == nil, errors.Is(err, remote.ErrGone):
+			default:
+				given[pid] = true // there is no other way to it
+				t.log.Warn("a process can't be given its sockets back", slog.Int("generation", t.generation),
+					slog.Int("pid", pid), slog.String("error", err.Error()))
+				failed = errors.Join(failed, err)
+			}
+		}
+		if found == 0 {
+			break
+		}
+	}
+	return failed
+}
+
+// exchangeIn exchanges them in one process, in one freeze.
+func (t *Tracker) exchangeIn(tr trade, pid int, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
+	f, err := remote.Freeze(pid, freezeLimit)
+	if err != nil {
+		return err
+	}
+	defer f.Thaw()
+	descriptors, err := proc.Descriptors(pid)
+	if err != nil {
+		return err
+	}
+	there := make(map[int]uint64)
+	list, err := holdings(pid, descriptors, func(inode uint64, d proc.Descriptor) bool {
+		_, goes := inodes[inode]
+		if goes {
+			there[d.Number] = inode
+		}
+		return goes
+	})
+	if err != nil {
+		return err
+	}
+	var entries []registration
+	for _, e := range registrations([]int{pid}, inodes) {
+		if there[e.target] == e.inode { // else the program has closed it, and what it left ends with the dummy
+			e.events = e.asked()
+			entries = append(entries, e)
+		}
+	}
+	if err := t.exchange(tr, f, pid, entries, list); err != nil {
+		return err
+	}
+	if exchanged != nil {
+		exchanged(f, list)
+	}
+	return nil
+}
