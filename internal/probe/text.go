@@ -83,5 +83,5 @@ func reason(err error) string {
 	if errors.As(err, &call) {
 		err = call.Err
 	}
-	return printable(err.Error())
+	return printable(strings.TrimPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken: "))
 }

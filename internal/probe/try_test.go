@@ -305,7 +305,7 @@ func TestServersThatMisbehave(t *testing.T) {
 	}{
 		{"closes at once", func(net.Conn) {}, limit, ": "},
 		{"closes after the request", write(), limit, "closed the connection without a complete answer"},
-		{"other protocol", write("220 mail.example ESMTP\x07\r\n"), limit, "malformed HTTP"},
+		{"other protocol", write("220 mail.example ESMTP\x07\r\n"), limit, "/health: malformed HTTP"},
 		{"part of the headers", write(http200 + " OK\r\nContent-"), limit, ": "},
 		{"part of the body", write(http200 + sized), limit, "answered 200 OK: its body broke off"},
 		{"part of a failure", write(http503 + sized), limit, down + ": abc"},

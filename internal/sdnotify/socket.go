@@ -108,7 +108,7 @@ func (s *Socket) Close() {
 
 const (
 	// burst and interval bound what is read: so many datagrams at once, then one per interval. It is far above what any
-	// service has to say (systemd's watchdog is asked for every few seconds), and costs less than a hundredth of a
+	// service has to say (systemd's watchdog is asked for every few seconds), and costs about a hundredth of a
 	// processor.
 	burst    = 100
 	interval = 10 * time.Millisecond
