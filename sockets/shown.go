@@ -61,6 +61,10 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 		wanted[inode] = struct{}{}
 	}
 	pids := t.pids()
+	if len(pids) == 0 { // it is about to begin, or has just ended
+		r.silent = slices.Sorted(maps.Keys(wanted))
+		return
+	}
 	if len(wanted) > 0 {
 		s := lookAt(pids, wanted)
 		t.witness(s, wanted)

@@ -29,8 +29,9 @@ func TestSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Size() >= 6<<20 {
-		t.Errorf("%s has %d bytes; want less than 6 MiB", huptime, st.Size())
+	// 5 of them are TLS and HTTP/2 for --ready=https:// and grpc://.
+	if st.Size() >= 10<<20 {
+		t.Errorf("%s has %d bytes; want less than 10 MiB", huptime, st.Size())
 	}
 	eachLevel(t, func(t *testing.T, level string) {
 		s := golang(t)
