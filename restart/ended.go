@@ -154,6 +154,7 @@ func (m *machine) gaveUp(g *generation, why error) {
 	}
 	if from != nil {
 		if m.current != nil {
+			from.ListenAgain()
 			rouse(from)
 		}
 		from.Close()

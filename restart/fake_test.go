@@ -43,6 +43,7 @@ type fake struct {
 	ungated   chan error
 	serving   chan struct{}
 	bad       chan error
+	accepting chan error
 	lacking   string
 	undropped bool
 	finished  chan struct{}
@@ -147,6 +148,22 @@ func (f *fake) AwaitBad(ctx context.Context) error {
 		return nil
 	}
 }
+
+func (f *fake) AwaitAccepting(ctx context.Context, _ time.Duration) error {
+	if f.accepting == nil {
+		return nil
+	}
+	select {
+	case err := <-f.accepting:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fake) Doubt() { f.note("doubt") }
+
+func (f *fake) AwaitAgain(ctx context.Context) error { return f.AwaitReady(ctx, func() {}) }
 
 func (f *fake) Lacking() (string, bool) { return f.lacking, f.undropped }
 

@@ -83,6 +83,8 @@ type process interface {
 	// sockets. It calls running when the service's own code runs. A launch that failed
 	// is an error that wraps a *notify.LaunchError.
 	AwaitReady(ctx context.Context, running func()) error
+	// AwaitAgain is AwaitReady for a generation that was ready once, and then was doubted.
+	AwaitAgain(ctx context.Context) error
 	// Ended is closed when every process of the generation is gone.
 	Ended() <-chan struct{}
 	// Promoted tells the generation that it is the current one.
@@ -114,6 +116,11 @@ type process interface {
 	Ungate(ctx context.Context, sockets []*sockets.Socket) error
 	// AwaitServing returns nil once the generation has been seen to wait for clients since it was called.
 	AwaitServing(ctx context.Context) error
+	// AwaitAccepting returns nil once it has been seen that the generation, which is ready and alone, accepts clients. It makes sure of it
+	// by itself where none has come for as long as quiet. The error says where nobody accepts.
+	AwaitAccepting(ctx context.Context, quiet time.Duration) error
+	// Doubt says that it did not, and is to be asked for more by the next AwaitReady.
+	Doubt()
 	// AwaitBad returns the first answer of a probe that says that the generation does not serve, or nil when ctx has ended.
 	AwaitBad(ctx context.Context) error
 	// Lacking says in words what a starting generation has not shown yet that makes it ready. undropped tells that nothing is

@@ -67,6 +67,11 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 		}
 		return err
 	}
+	return p.awaitShown(ctx)
+}
+
+// awaitShown waits until the service has shown that it serves.
+func (p *live) awaitShown(ctx context.Context) error {
 	if err := p.tracker.AwaitReady(ctx); err != nil {
 		return err
 	}
@@ -175,6 +180,17 @@ func (p *live) Lacking() (words string, undropped bool) {
 	}
 	return p.prober.lacking(), false
 }
+
+// AwaitAccepting implements process.
+func (p *live) AwaitAccepting(ctx context.Context, quiet time.Duration) error {
+	return p.tracker.AwaitAccepting(ctx, quiet)
+}
+
+// Doubt implements process.
+func (p *live) Doubt() { p.tracker.Doubt() }
+
+// AwaitAgain implements process.
+func (p *live) AwaitAgain(ctx context.Context) error { return p.awaitShown(ctx) }
 
 // AwaitBad implements process.
 func (p *live) AwaitBad(ctx context.Context) error { return p.prober.awaitBad(ctx) }

@@ -179,3 +179,12 @@ func (p *plain) Lacking() (words string, undropped bool) { return "", false }
 
 // AwaitBad implements process.
 func (p *plain) AwaitBad(context.Context) error { return nil }
+
+// AwaitAccepting implements process.
+func (p *plain) AwaitAccepting(context.Context, time.Duration) error { return nil }
+
+// Doubt implements process.
+func (p *plain) Doubt() {}
+
+// AwaitAgain implements process.
+func (p *plain) AwaitAgain(context.Context) error { return nil }

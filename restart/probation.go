@@ -16,6 +16,8 @@ type probation struct {
 	back   bool        // the new one has failed; the old one is about to take over
 	reason string      // why
 	gap    *gap        // in exec mode: the gap that the new one has closed
+	unsure bool        // it has yet to be seen that the new one accepts
+	due    bool        // its time is over
 	asked  bool        // it is watched for an early end
 	ctx    context.Context
 	over   context.CancelFunc // ends ctx with the probation
@@ -46,9 +48,15 @@ func (m *machine) watchTrial() {
 	t := m.trial
 	t.timer = m.after(max(0, m.cfg.MinReady-time.Since(t.g.promoted)), func() {
 		if m.trial == t && !t.back {
-			m.endTrial()
+			t.due = true
+			m.endTrialIfSure()
 		}
 	})
+	t.unsure = true
+	go func() { // ends with the probation, or before
+		err := t.g.process.AwaitAccepting(t.ctx, m.cfg.MinReady/2)
+		m.post(func() { m.accepts(t, err) })
+	}()
 	go func() { // ends with the probation, or before
 		if err := t.g.process.AwaitBad(t.ctx); err != nil {
 			m.post(func() {
@@ -60,6 +68,13 @@ func (m *machine) watchTrial() {
 	}()
 	if m.pending {
 		m.shortenTrial()
+	}
+}
+
+// endTrialIfSure ends the probation if its time is over and nothing is in doubt.
+func (m *machine) endTrialIfSure() {
+	if t := m.trial; t.due && !t.unsure {
+		m.endTrial()
 	}
 }
 
@@ -110,7 +125,8 @@ func (m *machine) shortenTrial() {
 		if t.g.process.AwaitServing(t.ctx) == nil {
 			m.post(func() {
 				if m.trial == t && !t.back {
-					m.endTrial()
+					t.due = true
+					m.endTrialIfSure()
 				}
 			})
 		}
@@ -170,6 +186,7 @@ func (m *machine) goBack() {
 	old.successor = nil
 	began := time.Now()
 	go func() { // ends with the generation, or before
+		from.ListenAgain()
 		err := old.process.Ungate(old.ctx, from.Sockets())
 		m.post(func() { m.wentBack(t, began, err) })
 	}()

@@ -187,3 +187,47 @@ func TestNothingToGoBackTo(t *testing.T) {
 		w.says("counts as ready")
 	})
 }
+
+// TestDoubt: a generation that was ready and does not accept starts again, and the old one serves meanwhile.
+func TestDoubt(t *testing.T) {
+	runWith(t, func(c *Config) { c.MinReady = time.Second }, func(w *world) {
+		w.ready(1)
+		w.hup()
+		w.gen(2).accepting = make(chan error, 1)
+		w.ready(2)
+		w.gated(1, nil)
+		w.gen(2).accepting <- errors.New("nobody accepts on a")
+		w.wait(0)
+		w.did(1, "collect", "gate", "ungate")
+		w.did(2, "doubt")
+		w.gen(1).ungated <- nil
+		w.ready(2)
+		w.gated(1, nil)
+		w.wait(2 * time.Second)
+		w.did(1, "collect", "gate", "ungate", "gate") // it is not trusted before it has accepted
+		w.gen(2).accepting <- nil
+		w.wait(0)
+		w.says("restart finished")
+	})
+}
+
+// TestDoubtedToTheEnd: one that never accepts is given up when its time is over.
+func TestDoubtedToTheEnd(t *testing.T) {
+	runWith(t, func(c *Config) { c.MinReady = time.Second }, func(w *world) {
+		w.ready(1)
+		w.hup()
+		w.gen(2).accepting = make(chan error, 1)
+		w.ready(2)
+		w.gated(1, nil)
+		w.gen(2).accepting <- errors.New("nobody accepts on a")
+		w.wait(0)
+		w.gen(1).ungated <- nil
+		w.gen(2).lacking = "nobody accepts on a"
+		w.wait(time.Minute)
+		w.did(2, "doubt", "kill")
+		w.die(2, killedBy(syscall.SIGKILL))
+		w.says("not ready within 1m0s: nobody accepts on a")
+		w.die(1, exited(3))
+		w.exits(3)
+	})
+}

@@ -224,6 +224,21 @@ func (p *Preserved) Deepen() error {
 	return failed
 }
 
+// ListenAgain makes those listen that a generation has shut down which has failed: shutdown(2) on a listening socket is for all who share it. What
+// waited in the queue is lost. TCP alone can listen again; a unix socket that was shut down stays so.
+func (p *Preserved) ListenAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		if s.fd < 0 || !s.Key.isTCP() {
+			continue
+		}
+		if on, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && on == 0 {
+			_ = unix.Listen(s.fd, unix.SOMAXCONN)
+		}
+	}
+}
+
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
 // generation has its own. Unclaimed ones stay open for a late bind.
 func (p *Preserved) ReleaseClaimed() {

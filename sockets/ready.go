@@ -46,6 +46,7 @@ type readiness struct {
 	silent      []uint64      // those of them on which nobody was seen to wait, though whoever does could be seen
 	unseen      bool          // it has listened on some that may not be looked at
 	blind       error         // why some that may wait can't be seen
+	doubtful    []uint64      // those on which it waited, and then did not accept
 	few         []uint64      // those on which fewer processes wait than were asked for
 	preserved   int           // sockets that it must claim
 	first       bool          // generation 1
@@ -69,6 +70,7 @@ const (
 	lacksAddress      // an address that its predecessor serves
 	lacksCopies       // copies of the service that have not listened
 	lacksWaiting      // somebody who waits on a socket
+	lacksAccept       // that it accepts whom it waits for
 	lacksWorkers      // more who do
 	lacksRest         // a moment in which nothing new comes
 )
@@ -92,6 +94,8 @@ func (r readiness) lacks() lack {
 		return lacksCopies
 	case len(r.silent) > 0 && !r.assumed():
 		return lacksWaiting
+	case len(r.doubtful) > 0:
+		return lacksAccept
 	case len(r.few) > 0 && !r.assumed():
 		return lacksWorkers
 	case r.partly && r.sinceListen < settleUnclaimed:

@@ -99,6 +99,8 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 			// Whatever it does with the socket, its predecessor did as much.
 		case n == 0:
 			r.silent = append(r.silent, inode)
+		case t.isDoubtful(inode):
+			r.doubtful = append(r.doubtful, inode)
 		case n < t.workersWanted(inode, must[inode]):
 			r.few = append(r.few, inode)
 			r.waiting++
@@ -106,6 +108,12 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 			r.waiting++
 		}
 	}
+}
+
+func (t *Tracker) isDoubtful(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doubtful(inode)
 }
 
 // workersWanted is how many processes must wait on a socket; s is the preserved one that it is, or nil.
@@ -235,6 +243,8 @@ func (t *Tracker) Lacking() (words string, undropped bool) {
 		return fmt.Sprintf("%d of %d copies listen", r.listeners, r.copies), false
 	case lacksWaiting:
 		return "nobody waits for clients on " + t.namesOf(r.silent), false
+	case lacksAccept:
+		return errNotAccepting.Error() + ": " + t.namesOf(r.doubtful), false
 	case lacksWorkers:
 		var counts []string
 		for _, inode := range r.few {

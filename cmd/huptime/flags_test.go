@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"huptime/internal/probe"
 	"huptime/notify"
 	"huptime/restart"
 	"huptime/sockets"
@@ -23,12 +24,17 @@ func TestParse(t *testing.T) {
 		args  []string
 		taken func(o options) bool
 	}{
-		"seccomp":              {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
-		"fork":                 {[]string{"--fork"}, func(o options) bool { return o.fork }},
-		"track":                {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
-		"drain-timeout":        {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
-		"ready-timeout":        {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
-		"min-ready":            {[]string{"--min-ready=0"}, func(o options) bool { return o.config.MinReady == 0 }},
+		"seccomp":       {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
+		"fork":          {[]string{"--fork"}, func(o options) bool { return o.fork }},
+		"track":         {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
+		"drain-timeout": {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
+		"ready-timeout": {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
+		"min-ready":     {[]string{"--min-ready=0"}, func(o options) bool { return o.config.MinReady == 0 }},
+		"ready": {[]string{"--ready=http://127.0.0.1:80/x", "--ready", "notify"}, func(o options) bool {
+			return len(o.config.Probes) == 2 && o.config.Probes[1].Kind() == probe.Notify
+		}},
+		"ready-interval":       {[]string{"--ready-interval=1s"}, func(o options) bool { return o.config.ReadyInterval == time.Second }},
+		"ready-status":         {[]string{"--ready-status=204"}, func(o options) bool { return o.config.ReadyStatus.Has(204) && !o.config.ReadyStatus.Has(200) }},
 		"ready-workers":        {[]string{"--ready-workers=all"}, func(o options) bool { return o.config.ReadyWorkers == sockets.AllWorkers }},
 		"allow-address-change": {[]string{"--allow-address-change"}, func(o options) bool { return o.config.AllowAddressChange }},
 		"stop-signal":          {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
