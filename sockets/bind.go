@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -134,6 +135,9 @@ func (t *Tracker) planted(b *binding, s *Socket) {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})
 		}
 	}
+	t.mu.Lock()
+	t.listened = time.Now() // as good as: it may skip its listen
+	t.mu.Unlock()
 	ping(t.changed)
 }
 

@@ -178,8 +178,6 @@ func (t *Tracker) readiness(n int) readiness {
 	must := t.claims(&r)
 
 	t.mu.Lock()
-	r.sinceStart = time.Since(t.started)
-	r.sinceListen = time.Since(t.listened)
 	r.unseen, r.passed = t.unseen, t.passed
 	// A datagram socket that no predecessor had may be for questions of its own.
 	streams := len(must) > 0
@@ -205,7 +203,8 @@ func (t *Tracker) readiness(n int) readiness {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r.sinceWait = time.Since(t.waited)
+	// Last: it may have listened while it was looked at.
+	r.sinceStart, r.sinceListen, r.sinceWait = time.Since(t.started), time.Since(t.listened), time.Since(t.waited)
 	if t.complete.IsZero() {
 		r.sinceAll = settleFirst
 		if r.lacks() == lacksNothing || r.lacks() == lacksRest {

@@ -106,9 +106,19 @@ func (t *Tracker) nowReady() {
 			present[pid] = st.StartTime
 		}
 	}
+	var claimed []*Socket
+	if t.preserved != nil {
+		claimed = t.preserved.Claimed()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.starting, t.present = false, present
+	for _, s := range claimed { // it may have skipped its listen, because they listen already
+		if _, known := t.listening[s.Inode]; !known {
+			t.listening[s.Inode] = t.noted
+			t.noted++
+		}
+	}
 }
 
 // joinsService adds to ours the late sockets that have the port of one that is the service's: a worker that was started later has joined its
