@@ -15,6 +15,9 @@ import (
 // comeByLimit is how long Ungate waits for threads that were told to come by. They get their socket back also later.
 const comeByLimit = 20 * time.Millisecond
 
+// phantomLimit bounds how long the listener waits for a phantom that it accepts itself.
+const phantomLimit = 100 * time.Millisecond
+
 // replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only be planted: so who
 // waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by a connection to the dummy.
 func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
@@ -35,15 +38,14 @@ func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 		if len(holders) == 0 {
 			return failed
 		}
-		if time.Now().After(limit) || ctx.Err() != nil {
-			t.log.Debug("processes get their sockets back when they accept next", slog.Int("generation", t.generation), slog.Any("holders", holders))
-			return failed
-		}
 		if err := t.callBy(b, holders); err != nil {
 			return err
 		}
 		t.repoll(ctx, holders, repolled)
-		pause(ctx, wait)
+		if time.Now().After(limit) || !pause(ctx, wait) {
+			t.log.Debug("processes get their sockets back when they accept next", slog.Int("generation", t.generation), slog.Any("holders", holders))
+			return failed
+		}
 	}
 }
 
@@ -246,6 +248,7 @@ func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
 	if err := d.phantom(); err != nil {
 		return notify.Reply{}, err
 	}
+	d.waits(phantomLimit)
 	flags := unix.SOCK_CLOEXEC
 	if r.Number == unix.SYS_ACCEPT4 {
 		flags |= r.Int(3) & unix.SOCK_NONBLOCK

@@ -227,7 +227,7 @@ func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
 		}
 		// A thread that was told "readable", because of a phantom, may be on its way into a blocking accept.
 		for _, h := range list {
-			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits() {
+			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits(0) {
 				b.queues[b.at[h.inode]].connect()
 			}
 		}
