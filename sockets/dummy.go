@@ -126,7 +126,9 @@ func (d *dummy) refuse() error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(d.fd, unix.IPPROTO_IP, unix.IP_MINTTL, farthest))
 }
 
-func untilConnected(fd int) []unix.PollFd { return []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} }
+func untilConnected(fd int) []unix.PollFd {
+	return []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+}
 
 // phantom puts a connection into the queue that its peer has already closed. A
 // server reads end of file from it and closes it: clients that change their

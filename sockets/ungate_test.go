@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
 )
@@ -71,6 +72,26 @@ func answers(t *testing.T, p *puppet, thread, accepted int, client net.Conn) {
 	p.Must(t, thread, unix.SYS_CLOSE, accepted)
 }
 
+// blockedAgain is blocked on a dummy, in whose queue a phantom may wait yet: level listeners makes one for threads that it saw busy.
+func blockedAgain(t *testing.T, p *puppet, thread, fd int) *puppets.Pending {
+	t.Helper()
+	tid := p.Must(t, thread, unix.SYS_GETTID)
+	call := p.Begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+	seen := 0
+	eventually(t, "the thread waits in accept", func() bool {
+		if call.Returned() {
+			readsEnd(t, p, thread, call.Wait(t).Value)
+			call, seen = p.Begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0), 0
+		}
+		now, err := proc.ReadSyscall(p.PID, tid)
+		if seen++; err != nil || now.Running || now.Number != unix.SYS_ACCEPT4 {
+			seen = 0
+		}
+		return seen > 5
+	})
+	return call
+}
+
 // Threads that wait in accept since before the gate wait on the preserved socket again, and get who waits there.
 func TestUngateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
@@ -84,12 +105,7 @@ func TestUngateBlockedAccept(t *testing.T) {
 		r.gateAndKeep(t)
 		for i, call := range waiting { // the phantoms are gone, and everybody waits on a dummy
 			readsEnd(t, r.old.puppet, i+1, call.Wait(t).Value)
-			waiting[i] = blocked(t, r.old.puppet, i+1, r.fd)
-		}
-		for i, call := range waiting { // level listeners makes one more
-			if call.Returned() {
-				waiting[i] = blocked(t, r.old.puppet, i+1, r.fd)
-			}
+			waiting[i] = blockedAgain(t, r.old.puppet, i+1, r.fd)
 		}
 		r.died(t)
 		var clients []net.Conn
@@ -357,7 +373,7 @@ func TestUngateWorkers(t *testing.T) {
 		late := r.old.worker(t, r.fd)
 		for i, call := range waiting {
 			readsEnd(t, workers[i], 1, call.Wait(t).Value)
-			waiting[i] = blocked(t, workers[i], 1, r.fd)
+			waiting[i] = blockedAgain(t, workers[i], 1, r.fd)
 		}
 		workers, waiting = append(workers, late), append(waiting, late.Begin(t, 1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0))
 		for i, call := range waiting {
