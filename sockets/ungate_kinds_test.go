@@ -17,6 +17,7 @@ func TestUngateUnix(t *testing.T) {
 			knocks := NewKnocks()
 			old := launch(t, 1, level, nil, knocks, 0)
 			waitedOn, toldOf := old.listenUnix(t, unix.SOCK_STREAM, name), old.listenUnix(t, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, name+"2")
+			tid := old.Must(t, 1, unix.SYS_GETTID)
 			waiting := blocked(t, old.puppet, 1, waitedOn)
 			set := old.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
 			old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, toldOf, abi.Native.EpollEvent(unix.EPOLLIN|unix.EPOLLET, 9))
@@ -25,8 +26,7 @@ func TestUngateUnix(t *testing.T) {
 			r.new.listenUnix(t, unix.SOCK_STREAM, name)
 			r.new.listenUnix(t, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, name+"2")
 			r.gateAndKeep(t)
-			readsEnd(t, old.puppet, 1, waiting.Wait(t).Value)
-			waiting = blockedAgain(t, old.puppet, 1, waitedOn)
+			waiting = blockedAgain(t, old.puppet, 1, tid, waitedOn, waiting)
 			if got := old.Call(t, 0, unix.SYS_ACCEPT4, toldOf, 0, 0, 0); got.Errno != unix.EAGAIN {
 				t.Errorf("%s: the gated generation accepts: %+v", what, got)
 			}

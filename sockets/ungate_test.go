@@ -72,11 +72,10 @@ func answers(t *testing.T, p *puppet, thread, accepted int, client net.Conn) {
 	p.Must(t, thread, unix.SYS_CLOSE, accepted)
 }
 
-// blockedAgain is blocked on a dummy, in whose queue a phantom may wait yet: level listeners makes one for threads that it saw busy.
-func blockedAgain(t *testing.T, p *puppet, thread, fd int) *puppets.Pending {
+// blockedAgain waits until a thread waits in accept on a dummy, and takes the phantoms that it is given before: it may get none, and
+// another one two.
+func blockedAgain(t *testing.T, p *puppet, thread, tid, fd int, call *puppets.Pending) *puppets.Pending {
 	t.Helper()
-	tid := p.Must(t, thread, unix.SYS_GETTID)
-	call := p.Begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0)
 	seen := 0
 	eventually(t, "the thread waits in accept", func() bool {
 		if call.Returned() {
@@ -97,15 +96,16 @@ func TestUngateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		const threads = 3
 		var waiting []*puppets.Pending
+		var tids []int
 		r := restart(t, level, 0, 0, func(g *generation, s service) {
 			for i := range threads {
+				tids = append(tids, g.Must(t, i+1, unix.SYS_GETTID))
 				waiting = append(waiting, blocked(t, g.puppet, i+1, s.fd))
 			}
 		})
 		r.gateAndKeep(t)
 		for i, call := range waiting { // the phantoms are gone, and everybody waits on a dummy
-			readsEnd(t, r.old.puppet, i+1, call.Wait(t).Value)
-			waiting[i] = blockedAgain(t, r.old.puppet, i+1, r.fd)
+			waiting[i] = blockedAgain(t, r.old.puppet, i+1, tids[i], r.fd, call)
 		}
 		r.died(t)
 		var clients []net.Conn
@@ -363,17 +363,18 @@ func TestUngateWorkers(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		var workers []*puppet
 		var waiting []*puppets.Pending
+		var tids []int
 		r := restart(t, level, 0, 3, func(g *generation, s service) {
 			for range 2 {
 				w := g.worker(t, s.fd)
+				tids = append(tids, w.Must(t, 1, unix.SYS_GETTID))
 				workers, waiting = append(workers, w), append(waiting, blocked(t, w, 1, s.fd))
 			}
 		})
 		r.gateAndKeep(t)
 		late := r.old.worker(t, r.fd)
 		for i, call := range waiting {
-			readsEnd(t, workers[i], 1, call.Wait(t).Value)
-			waiting[i] = blockedAgain(t, workers[i], 1, r.fd)
+			waiting[i] = blockedAgain(t, workers[i], 1, tids[i], r.fd, call)
 		}
 		workers, waiting = append(workers, late), append(waiting, late.Begin(t, 1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0))
 		for i, call := range waiting {
