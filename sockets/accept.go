@@ -26,7 +26,7 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 
 	reasked := t.asking.answered(r.TID)
 	if back {
-		if reply, ok := t.giveBack(r, reasked); ok {
+		if reply, ok := t.giveBack(r, reasked); ok && g == nil { // or it may be gated at once
 			return reply
 		}
 	}

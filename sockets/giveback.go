@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -63,20 +65,10 @@ func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, 
 	}
 	batch := make(map[int][]int)
 	for pid, at := range numbers {
-		code, err := proc.ABI(pid)
-		if err != nil {
-			continue
-		}
-		tids, err := proc.Threads(pid)
-		if err != nil {
-			continue
-		}
-		for _, tid := range tids {
-			for _, fd := range waitsOn(pid, tid, code) {
-				if at[fd] && !done[tid] {
-					done[tid] = true
-					batch[pid] = append(batch[pid], tid)
-				}
+		for _, tid := range pollingIn(pid, at) {
+			if !done[tid] {
+				done[tid] = true
+				batch[pid] = append(batch[pid], tid)
 			}
 		}
 		if len(batch) == reaskBatch {
@@ -85,6 +77,31 @@ func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, 
 		}
 	}
 	t.asking.interrupt(ctx, batch)
+}
+
+// pollingIn lists the threads of a process that wait in poll or select at these numbers.
+func pollingIn(pid int, numbers map[int]bool) (polling []int) {
+	code, err := proc.ABI(pid)
+	if err != nil {
+		return nil
+	}
+	tids, err := proc.Threads(pid)
+	if err != nil {
+		return nil
+	}
+	for _, tid := range tids {
+		now, err := proc.ReadSyscall(pid, tid)
+		if err != nil || now.Running {
+			continue
+		}
+		switch call, _ := unpack(tid, code, now); call {
+		case abi.Poll, abi.Ppoll, abi.Select, abi.Pselect6:
+			if slices.ContainsFunc(waitsOn(pid, tid, code), func(fd int) bool { return numbers[fd] }) {
+				polling = append(polling, tid)
+			}
+		}
+	}
+	return polling
 }
 
 // callBy tells those who hold dummies that a client waits there, once.

@@ -61,6 +61,7 @@ func (t *Tracker) endTurn() { <-t.turn }
 type returning struct {
 	d      *dummy
 	queue  queue // of the preserved socket; owned
+	own    bool  // it is no dummy, but a socket of the generation's own: see exchangeFor
 	roused bool  // a connection was put into the dummy's queue, which tells those who wait there to come by
 	// returned are processes that can't be looked into and have the preserved socket back, at these numbers.
 	returned map[proc.Holder]bool
@@ -113,7 +114,7 @@ func (t *Tracker) gatedAgain(inode uint64) *dummy {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, r := range t.returning {
-		if r.d.stands == inode {
+		if r.d.stands == inode && !r.own {
 			delete(t.returning, key)
 			r.queue.close()
 			return r.d
@@ -164,6 +165,9 @@ func (t *Tracker) wayBack() *wayBack {
 	defer t.mu.Unlock()
 	b := &wayBack{dummies: make(map[uint64]*dummy), at: make(map[uint64]int), preserved: make(map[uint64]int)}
 	for inode, r := range t.returning {
+		if r.own {
+			continue
+		}
 		d := *r.d
 		var err error
 		if d.fd, err = unix.FcntlInt(uintptr(r.d.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
