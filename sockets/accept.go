@@ -15,7 +15,7 @@ import (
 // swapped for a dummy first.
 func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	t.mu.Lock()
-	g, starting, back := t.gate, t.starting, len(t.returning) > 0
+	g, starting, back, flags := t.gate, t.starting, len(t.returning) > 0, len(t.flags) > 0
 	// Every accept of a serving generation comes through here: no system call
 	// but the answer.
 	t.accepting[r.TID] = acceptCall{abi: abi.OfAudit(r.Arch), fd: int32(r.FD())}
@@ -33,12 +33,15 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	switch {
 	case g != nil:
 		t.acceptGated(g, r, reasked)
-	case starting:
+	case starting, flags:
 		if inode, ok, err := proc.DescriptorSocket(r.TID, r.FD()); err == nil && ok && r.Valid() {
 			t.mu.Lock()
 			t.nowWaited(inode)
 			t.mu.Unlock()
 			ping(t.changed)
+			if reply, ok := t.early(inode); ok {
+				return reply
+			}
 		}
 	}
 	return notify.Continue()

@@ -31,7 +31,11 @@ func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
 		return err
 	}
 	defer t.endTurn()
-	failed := t.open(sockets)
+	var failed error
+	for _, s := range sockets {
+		failed = errors.Join(failed, s.flagRestored()) // before anybody gets it back
+	}
+	failed = errors.Join(failed, t.open(sockets))
 	b := t.wayBack()
 	if len(b.dummies) == 0 {
 		return failed
