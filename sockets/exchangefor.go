@@ -11,14 +11,15 @@ import (
 	"huptime/notify"
 )
 
-// exchangeFor replaces sockets of the generation, given by their inodes, by others of which the supervisor has duplicates: a socket of its own
-// that a starting generation was let have, by the preserved one, once it is ready. Every descriptor of every process and every
-// entry in an epoll set follows, and who waits looks anew. What waits in the queue of a socket that goes is lost with it, so it has to
-// be one that clients did not come to. From then on the generation listens on what came.
+// exchangeFor replaces sockets of the generation, given by their inodes, by others of which the supervisor has
+// duplicates: a socket of its own that a starting generation was let have, by the preserved one, once it is ready.
+// Every descriptor of every process and every entry in an epoll set follows, and who waits looks anew. What waits in
+// the queue of a socket that goes is lost with it, so it has to be one that clients did not come to. From then on the
+// generation listens on what came.
 //
-// At level connections a descriptor is replaced at the next accept. Until then epoll tells the program of clients of the socket that comes,
-// but epoll_ctl at that number does not find the entry. A thread that waits there in poll or select would never be told: the error
-// matches ErrOpaque then, and nothing was changed.
+// At level connections a descriptor is replaced at the next accept. Until then epoll tells the program of clients of
+// the socket that comes, but epoll_ctl at that number does not find the entry. A thread that waits there in poll or
+// select would never be told: the error matches ErrOpaque then, and nothing was changed.
 //
 // The duplicates stay the caller's. A socket must have none of its kind that goes twice.
 func (t *Tracker) exchangeFor(ctx context.Context, pairs map[uint64]*Socket) error {

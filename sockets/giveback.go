@@ -20,8 +20,9 @@ const comeByLimit = 20 * time.Millisecond
 // phantomLimit bounds how long the listener waits for a phantom that it accepts itself.
 const phantomLimit = 100 * time.Millisecond
 
-// replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only be planted: so who
-// waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by a connection to the dummy.
+// replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only
+// be planted: so who waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by
+// a connection to the dummy.
 func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 	inodes := b.inodes(func(d *dummy) bool { return d.kind != unix.SOCK_DGRAM })
 	if len(inodes) == 0 {
@@ -51,8 +52,9 @@ func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 	}
 }
 
-// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the numbers by now, but waits
-// to be woken by what was there when it began (do_poll in fs/select.c). done are threads that have done so.
+// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the
+// numbers by now, but waits to be woken by what was there when it began (do_poll in fs/select.c). done are threads that
+// have done so.
 func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, done map[int]bool) {
 	numbers := make(map[int]map[int]bool) // process → descriptors
 	for _, list := range holders {
@@ -138,8 +140,9 @@ func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
 	return e.do()
 }
 
-// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is about one of
-// these. reply is then what to answer. reasked says that the thread can't have come because of what the dummy has told it.
+// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is
+// about one of these. reply is then what to answer. reasked says that the thread can't have come because of what the
+// dummy has told it.
 func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply, done bool) {
 	t.giving.Lock()
 	defer t.giving.Unlock()
@@ -208,7 +211,8 @@ func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, reasked boo
 	return reply
 }
 
-// giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was given a dummy.
+// giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was
+// given a dummy.
 func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, pid int, reasked bool) (notify.Reply, bool) {
 	at := proc.Holder{PID: pid, FD: r.FD()}
 	for _, ret := range all {
@@ -225,8 +229,9 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 	return notify.Reply{}, false
 }
 
-// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers that were planted. An
-// entry of the preserved socket that was silenced at such a number is the same one; if the dummy has none, then the program has taken it out.
+// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers
+// that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
+// has none, then the program has taken it out.
 func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
 	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicate}
 	preserved := make(map[uint64]int)

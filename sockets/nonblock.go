@@ -9,10 +9,11 @@ import (
 	"huptime/notify"
 )
 
-// O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of its successor there. Where
-// the successor wants to be non-blocking and the old one is not, the flag is written when the old one is off the socket; until then the successor's
-// notified accepts say EAGAIN, which is what it expects where others take the clients. The other way round the flag is written at the bind:
-// a blocking program that is told EAGAIN gives up. In both cases the old one gets its own flag back where it goes on to serve.
+// O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of
+// its successor there. Where the successor wants to be non-blocking and the old one is not, the flag is written when
+// the old one is off the socket; until then the successor's notified accepts say EAGAIN, which is what it expects where
+// others take the clients. The other way round the flag is written at the bind: a blocking program that is told EAGAIN
+// gives up. In both cases the old one gets its own flag back where it goes on to serve.
 
 // setNonBlock gives the socket that is about to be planted the flag that the caller wants, now or later.
 func (b *binding) setNonBlock(s *Socket) error {

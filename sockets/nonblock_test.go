@@ -8,7 +8,8 @@ import (
 	"huptime/notify"
 )
 
-// The old generation keeps its O_NONBLOCK until it is gated, gets it back where it serves again, and keeps it where the new one fails.
+// The old generation keeps its O_NONBLOCK until it is gated, gets it back where it serves again, and keeps it where the
+// new one fails.
 func TestFaultA1NonBlocking(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		for _, flags := range []int{0, unix.SOCK_NONBLOCK} {

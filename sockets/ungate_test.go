@@ -72,8 +72,8 @@ func answers(t *testing.T, p *puppet, thread, accepted int, client net.Conn) {
 	p.Must(t, thread, unix.SYS_CLOSE, accepted)
 }
 
-// blockedAgain waits until a thread waits in accept on a dummy, and takes the phantoms that it is given before: it may get none, and
-// another one two.
+// blockedAgain waits until a thread waits in accept on a dummy, and takes the phantoms that it is given before: it may
+// get none, and another one two.
 func blockedAgain(t *testing.T, p *puppet, thread, tid, fd int, call *puppets.Pending) *puppets.Pending {
 	t.Helper()
 	seen := 0
@@ -192,7 +192,8 @@ func testUngateWaiting(t *testing.T, level notify.Level, flags int, events uint3
 		}
 		begin(g.puppet, s.fd, true)
 	})
-	// accepts is what a program does that was told: it accepts until it finds nobody, where that can be. It returns who came first.
+	// accepts is what a program does that was told: it accepts until it finds nobody, where that can be. It returns who
+	// came first.
 	accepts := func() (first int) {
 		t.Helper()
 		got := told.Wait(t)
