@@ -17,7 +17,7 @@ import (
 // swapped for a dummy first.
 func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	t.mu.Lock()
-	g, starting, back := t.gate, t.starting, len(t.returning) > 0
+	g, starting, back, flags := t.gate, t.starting, len(t.returning) > 0, len(t.flags) > 0
 	// Every accept of a serving generation comes through here: no system call
 	// but the answer.
 	t.accepting[r.TID] = acceptCall{abi: abi.OfAudit(r.Arch), fd: int32(r.FD())}
@@ -28,29 +28,33 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 
 	reasked := t.asking.answered(r.TID)
 	if back {
-		if reply, ok := t.giveBack(r, reasked); ok {
+		if reply, ok := t.giveBack(r, reasked); ok && g == nil { // or it may be gated at once
 			return reply
 		}
 	}
 	switch {
 	case g != nil:
 		t.acceptGated(g, r, reasked)
-	case starting:
-		t.nowAccepts(r)
+	case starting, flags:
+		if inode, ok := t.nowAccepts(r); ok {
+			if reply, ok := t.early(inode); ok {
+				return reply
+			}
+		}
 	}
 	return notify.Continue()
 }
 
 // nowAccepts notes who accepts while the generation starts. Of one that may not be looked into it is the number that counts, at which its
 // parent has the socket.
-func (t *Tracker) nowAccepts(r *notify.Request) {
+func (t *Tracker) nowAccepts(r *notify.Request) (socket uint64, ok bool) {
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil && !errors.Is(err, fs.ErrPermission) || err == nil && !ok || !r.Valid() {
-		return
+		return 0, false
 	}
 	pid, errTgid := proc.Tgid(r.TID)
 	if errTgid != nil {
-		return
+		return 0, false
 	}
 	t.mu.Lock()
 	if err != nil {
@@ -61,6 +65,7 @@ func (t *Tracker) nowAccepts(r *notify.Request) {
 	}
 	t.mu.Unlock()
 	ping(t.changed)
+	return inode, err == nil
 }
 
 // maxAccepting bounds the record of accepting threads. Servers that start a thread

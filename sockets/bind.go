@@ -218,14 +218,12 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 	return key, flags&unix.O_NONBLOCK != 0, fd, err
 }
 
-// plant puts the socket in place of the caller's own. O_NONBLOCK belongs to the
-// open file description, which both generations share: where the new version
-// wants it otherwise than the old one had it, the new version gets its way.
+// plant puts the socket in place of the caller's own.
 func (b *binding) plant(s *Socket) error {
 	if s.file != nil && !s.file.there() {
 		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
 	}
-	if err := unix.SetNonblock(s.fd, b.nonblock); err != nil {
+	if err := b.setNonBlock(s); err != nil {
 		return err
 	}
 	kin := b.kin()

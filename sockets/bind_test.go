@@ -90,13 +90,14 @@ func TestBindOthers(t *testing.T) {
 // A descriptor stays what the new version made it: its number, close-on-exec, and whether it blocks.
 func TestBindKeepsDescriptor(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		var addrs []service
-		old, next, _ := twoGenerations(t, level, func(g *generation) {
+		var addrs, at []service
+		wanted := []int{unix.SOCK_NONBLOCK, 0, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC, unix.SOCK_CLOEXEC}
+		old, next, p := twoGenerations(t, level, func(g *generation) {
 			for _, flags := range []int{0, unix.SOCK_NONBLOCK, unix.SOCK_CLOEXEC, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC} {
 				addrs = append(addrs, g.listenOn(t, loopback, flags))
 			}
 		})
-		for i, flags := range []int{unix.SOCK_NONBLOCK, 0, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC, unix.SOCK_CLOEXEC} {
+		for i, flags := range wanted {
 			before := openSockets(t, next.PID)
 			s := next.bindTo(t, addrs[i].addr, flags)
 			if next.inode(t, s.fd) != old.inode(t, addrs[i].fd) {
@@ -108,7 +109,17 @@ func TestBindKeepsDescriptor(t *testing.T) {
 			if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (flags&unix.SOCK_CLOEXEC != 0) {
 				t.Errorf("socket %d: descriptor flags %d", i, on)
 			}
-			if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (flags&unix.SOCK_NONBLOCK != 0) {
+			// The old one accepts yet: it must not be told EAGAIN.
+			if on := old.Must(t, 0, unix.SYS_FCNTL, addrs[i].fd, unix.F_GETFL, 0); flags&unix.SOCK_NONBLOCK != 0 && on&unix.O_NONBLOCK != 0 {
+				t.Errorf("socket %d of the old generation: status flags %#x", i, on)
+			}
+			at = append(at, s)
+		}
+		if err := old.tracker.Gate(t.Context(), p.Claimed()); err != nil {
+			t.Fatal(err)
+		}
+		for i, flags := range wanted {
+			if on := next.Must(t, 0, unix.SYS_FCNTL, at[i].fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (flags&unix.SOCK_NONBLOCK != 0) {
 				t.Errorf("socket %d: status flags %#x", i, on)
 			}
 		}

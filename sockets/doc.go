@@ -105,6 +105,14 @@
 // level: a connection that its peer has already closed. A program that was told
 // "readable", while another generation took the connection, would otherwise hang.
 //
+// # The way back
+//
+// A gated generation whose successor fails within its probation accepts again (Ungate). What was silenced gets back what the program had asked
+// for, which the entry itself has kept (silenced.go). What was exchanged is exchanged once more, in the other direction: at level listeners by the
+// same freeze and knock; at level connections at the next notified accept, for which who waits in accept is made to
+// ask again, who waits in poll or select to begin anew, and all who wait to be told are told of a connection to the dummy. Who then
+// is about to wait in a blocking accept gets a phantom. The dummies are closed when no process has one any more.
+//
 // A program that is gated may have been told of a client, it alone (EPOLLEXCLUSIVE), which it then does not find. Preserved.Rouse sees to
 // it that the new generation is told.
 package sockets

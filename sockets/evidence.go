@@ -201,6 +201,17 @@ func (e *evidence) forget(inode uint64) {
 	delete(e.late, inode)
 }
 
+// move makes what is known of one socket be known of another, which has taken its place.
+func (e *evidence) move(from, to uint64) {
+	if pids, ok := e.waitedBy[from]; ok {
+		e.waitedBy[to] = pids
+	}
+	if _, ok := e.firm[from]; ok {
+		e.firm[to] = struct{}{}
+	}
+	e.forget(from)
+}
+
 // witness notes what a look has shown. inodes are those that were looked for.
 func (t *Tracker) witness(s sight, inodes map[uint64]struct{}) {
 	t.mu.Lock()

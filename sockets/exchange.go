@@ -12,10 +12,11 @@ import (
 	"huptime/notify"
 )
 
-// trade says which sockets take the place of which others, by the inodes of those that go: dummies of preserved ones at a gate, preserved ones
-// of dummies on the way back, and a preserved one of a starting generation's own.
+// trade says which sockets take the place of which others, by the inodes of those that go: dummies of preserved ones at
+// a gate, preserved ones of dummies on the way back, and a preserved one of a starting generation's own.
 type trade struct {
-	// incoming is the supervisor's descriptor of what comes. It is not ok once there is none any more: the generation is over.
+	// incoming is the supervisor's descriptor of what comes. It is not ok once there is none any more: the generation
+	// is over.
 	incoming func(inode uint64) (fd int, ok bool)
 	// outgoing copies what goes. It is not ok where the supervisor has none. The caller closes the copy.
 	outgoing func(inode uint64) (fd int, ok bool)
@@ -30,12 +31,12 @@ type held struct {
 	cloexec bool
 }
 
-// manyEntries is from how many entries in epoll sets on it is quicker to change them from outside, for which a thread is made, than by
-// two remote calls each.
+// manyEntries is from how many entries in epoll sets on it is quicker to change them from outside, for which a thread
+// is made, than by two remote calls each.
 const manyEntries = 16
 
-// exchange puts the sockets that come in place of those that go, at these descriptors of a frozen process and in its epoll sets, in
-// which those have these entries. Entries get what the program had asked for.
+// exchange puts the sockets that come in place of those that go, at these descriptors of a frozen process and in its
+// epoll sets, in which those have these entries. Entries get what the program had asked for.
 func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []registration, list []held) error {
 	swapped := make(map[int]bool, len(list))
 	for _, h := range list {
@@ -56,8 +57,8 @@ func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []regist
 	return t.reregister(f, entries, swapped)
 }
 
-// editEntries replaces the sockets in the entries by those that come, or takes them out where they are not to be swapped. It does
-// nothing where that is better done, or can only be done, by remote calls.
+// editEntries replaces the sockets in the entries by those that come, or takes them out where they are not to be
+// swapped. It does nothing where that is better done, or can only be done, by remote calls.
 func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done bool, err error) {
 	if len(entries) < manyEntries {
 		return false, nil

@@ -174,7 +174,8 @@ func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) erro
 	if _, err := g.add(sockets, t.gatedAgain); err != nil {
 		return err
 	}
-	return t.visit(ctx, g)
+	err := t.visit(ctx, g)
+	return errors.Join(err, settleFlags(sockets))
 }
 
 // gateLate is Gate during a drain, which ends with the gate.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
 )
@@ -15,8 +17,12 @@ import (
 // comeByLimit is how long Ungate waits for threads that were told to come by. They get their socket back also later.
 const comeByLimit = 20 * time.Millisecond
 
-// replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only be planted: so who
-// waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by a connection to the dummy.
+// phantomLimit bounds how long the listener waits for a phantom that it accepts itself.
+const phantomLimit = 100 * time.Millisecond
+
+// replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only
+// be planted: so who waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by
+// a connection to the dummy.
 func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 	inodes := b.inodes(func(d *dummy) bool { return d.kind != unix.SOCK_DGRAM })
 	if len(inodes) == 0 {
@@ -35,20 +41,20 @@ func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 		if len(holders) == 0 {
 			return failed
 		}
-		if time.Now().After(limit) || ctx.Err() != nil {
-			t.log.Debug("processes get their sockets back when they accept next", slog.Int("generation", t.generation), slog.Any("holders", holders))
-			return failed
-		}
 		if err := t.callBy(b, holders); err != nil {
 			return err
 		}
 		t.repoll(ctx, holders, repolled)
-		pause(ctx, wait)
+		if time.Now().After(limit) || !pause(ctx, wait) {
+			t.log.Debug("processes get their sockets back when they accept next", slog.Int("generation", t.generation), slog.Any("holders", holders))
+			return failed
+		}
 	}
 }
 
-// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the numbers by now, but waits
-// to be woken by what was there when it began (do_poll in fs/select.c). done are threads that have done so.
+// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the
+// numbers by now, but waits to be woken by what was there when it began (do_poll in fs/select.c). done are threads that
+// have done so.
 func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, done map[int]bool) {
 	numbers := make(map[int]map[int]bool) // process → descriptors
 	for _, list := range holders {
@@ -61,20 +67,10 @@ func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, 
 	}
 	batch := make(map[int][]int)
 	for pid, at := range numbers {
-		code, err := proc.ABI(pid)
-		if err != nil {
-			continue
-		}
-		tids, err := proc.Threads(pid)
-		if err != nil {
-			continue
-		}
-		for _, tid := range tids {
-			for _, fd := range waitsOn(pid, tid, code) {
-				if at[fd] && !done[tid] {
-					done[tid] = true
-					batch[pid] = append(batch[pid], tid)
-				}
+		for _, tid := range pollingIn(pid, at) {
+			if !done[tid] {
+				done[tid] = true
+				batch[pid] = append(batch[pid], tid)
 			}
 		}
 		if len(batch) == reaskBatch {
@@ -83,6 +79,31 @@ func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, 
 		}
 	}
 	t.asking.interrupt(ctx, batch)
+}
+
+// pollingIn lists the threads of a process that wait in poll or select at these numbers.
+func pollingIn(pid int, numbers map[int]bool) (polling []int) {
+	code, err := proc.ABI(pid)
+	if err != nil {
+		return nil
+	}
+	tids, err := proc.Threads(pid)
+	if err != nil {
+		return nil
+	}
+	for _, tid := range tids {
+		now, err := proc.ReadSyscall(pid, tid)
+		if err != nil || now.Running {
+			continue
+		}
+		switch call, _ := unpack(tid, code, now); call {
+		case abi.Poll, abi.Ppoll, abi.Select, abi.Pselect6:
+			if slices.ContainsFunc(waitsOn(pid, tid, code), func(fd int) bool { return numbers[fd] }) {
+				polling = append(polling, tid)
+			}
+		}
+	}
+	return polling
 }
 
 // callBy tells those who hold dummies that a client waits there, once.
@@ -119,8 +140,9 @@ func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
 	return e.do()
 }
 
-// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is about one of
-// these. reply is then what to answer. reasked says that the thread can't have come because of what the dummy has told it.
+// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is
+// about one of these. reply is then what to answer. reasked says that the thread can't have come because of what the
+// dummy has told it.
 func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply, done bool) {
 	t.giving.Lock()
 	defer t.giving.Unlock()
@@ -189,7 +211,8 @@ func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, reasked boo
 	return reply
 }
 
-// giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was given a dummy.
+// giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was
+// given a dummy.
 func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, pid int, reasked bool) (notify.Reply, bool) {
 	at := proc.Holder{PID: pid, FD: r.FD()}
 	for _, ret := range all {
@@ -206,8 +229,9 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 	return notify.Reply{}, false
 }
 
-// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers that were planted. An
-// entry of the preserved socket that was silenced at such a number is the same one; if the dummy has none, then the program has taken it out.
+// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers
+// that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
+// has none, then the program has taken it out.
 func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
 	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicate}
 	preserved := make(map[uint64]int)
@@ -246,6 +270,7 @@ func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
 	if err := d.phantom(); err != nil {
 		return notify.Reply{}, err
 	}
+	d.waits(phantomLimit)
 	flags := unix.SOCK_CLOEXEC
 	if r.Number == unix.SYS_ACCEPT4 {
 		flags |= r.Int(3) & unix.SOCK_NONBLOCK

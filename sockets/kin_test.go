@@ -16,7 +16,7 @@ func TestKin(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		knocks := NewKnocks()
 		old := launch(t, 1, level, nil, knocks, 0)
-		s := old.listenOn(t, loopback, unix.SOCK_CLOEXEC)
+		s := old.listenOn(t, loopback, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		p := collect(t, old)
 		next := launch(t, 2, level, p, knocks, 0)
 

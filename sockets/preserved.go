@@ -23,7 +23,11 @@ type Socket struct {
 	fd      int        // the supervisor's duplicate, -1 once it was closed
 	release sync.Mutex // held while fd is closed, or copied by others than Preserved
 	claimed bool
-	file    *socketFile // of a unix socket with a path; owned, closed with fd
+	// of is the generation that it was collected from, nil where there is none; wants is whether the one that has claimed it
+	// wants it to be non-blocking, as long as that has to wait. release guards wants.
+	of    *Tracker
+	wants *bool
+	file  *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
 
@@ -242,7 +246,13 @@ func (p *Preserved) ListenAgain() {
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
 // generation has its own. Unclaimed ones stay open for a late bind.
 func (p *Preserved) ReleaseClaimed() {
-	p.release(func(s *Socket) bool { return s.claimed })
+	p.release(func(s *Socket) bool {
+		if s.claimed {
+			_ = s.flagSettled()
+			s.of = nil
+		}
+		return s.claimed
+	})
 	p.endSteeringOver()
 }
 
@@ -250,6 +260,9 @@ func (p *Preserved) ReleaseClaimed() {
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
 func (p *Preserved) Close() {
 	p.release(func(s *Socket) bool {
+		if s.claimed && s.of != nil {
+			_ = s.flagRestored() // who has claimed it has failed
+		}
 		if s.fd >= 0 && !s.standing && s.withheld && s.file.there() {
 			_ = s.file.found.Remove() // or it is left, as by a service that was killed
 		}

@@ -2,10 +2,11 @@ package sockets
 
 import "golang.org/x/sys/unix"
 
-// A silenced entry of an epoll set must get back what the program had asked for, should its generation take over again. The entry itself keeps
-// that: the kernel stores bits of an event mask that mean nothing to it, and compares the mask with what a file has to say, which
-// is none of them (ep_item_poll in fs/eventpoll.c). So it does not matter which of the processes that share a set the entry was found by, and who
-// of them has ended since; and where the program has changed the entry meanwhile, what it then asked for holds, because the mark is gone.
+// A silenced entry of an epoll set must get back what the program had asked for, should its generation take over again.
+// The entry itself keeps that: the kernel stores bits of an event mask that mean nothing to it, and compares the mask
+// with what a file has to say, which is none of them (ep_item_poll in fs/eventpoll.c). So it does not matter which of
+// the processes that share a set the entry was found by, and who of them has ended since; and where the program has
+// changed the entry meanwhile, what it then asked for holds, because the mark is gone.
 
 // silencedMark is EPOLLMSG, which no file ever reports and no program asks for (epoll_ctl(2) does not know it).
 const silencedMark = 0x400
@@ -14,7 +15,8 @@ const silencedMark = 0x400
 var askable = [...]uint32{unix.EPOLLIN, unix.EPOLLPRI, unix.EPOLLOUT, unix.EPOLLRDNORM, unix.EPOLLRDBAND, unix.EPOLLWRNORM, unix.EPOLLWRBAND,
 	unix.EPOLLRDHUP, unix.EPOLLET, unix.EPOLLONESHOT, unix.EPOLLEXCLUSIVE}
 
-// keptFrom is the lowest of eleven bits that the kernel has no use for; bit 27 is EPOLL_URING_WAKE (include/uapi/linux/eventpoll.h).
+// keptFrom is the lowest of eleven bits that the kernel has no use for; bit 27 is EPOLL_URING_WAKE
+// (include/uapi/linux/eventpoll.h).
 const keptFrom = 16
 
 // silencedFrom is what a silenced entry asks for: nothing, and a note of what it did ask for.

@@ -51,6 +51,7 @@ type Tracker struct {
 	listening map[uint64]int       // inode → how many came before it
 	bound     map[uint64]boundName // unix and link-local sockets, by inode: what they were bound to; owned
 	accepting map[int]acceptCall   // thread id → the accept that it last made
+	flags     map[uint64]*Socket   // sockets by inode, of which it may have to wait for O_NONBLOCK
 	asking    *asking              // threads that are made to accept anew
 	evidence
 	starting  bool                  // readiness is still watched
@@ -106,6 +107,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		bound:      make(map[uint64]boundName),
 		accepting:  make(map[int]acceptCall),
 		asking:     newAsking(),
+		flags:      make(map[uint64]*Socket),
 		returning:  make(map[uint64]*returning),
 		turn:       make(chan struct{}, 1),
 		evidence:   newEvidence(),

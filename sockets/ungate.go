@@ -3,7 +3,6 @@ package sockets
 import (
 	"context"
 	"errors"
-	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -15,23 +14,29 @@ import (
 // ErrUngated ends AwaitDrained where the generation accepts again.
 var ErrUngated = errors.New("the generation accepts again")
 
-// Ungate undoes Gate: the generation accepts again on the sockets that it was gated on. Of those the supervisor has to have its duplicates,
-// in sockets, which stay the caller's, or in those that Gate was given. What the generation was never made to give up it simply keeps; so it
-// does no harm where a gate was not finished, or could not be (ErrOpaque).
+// Ungate undoes Gate: the generation accepts again on the sockets that it was gated on. Of those the supervisor has to
+// have its duplicates, in sockets, which stay the caller's, or in those that Gate was given. What the generation was
+// never made to give up it simply keeps; so it does no harm where a gate was not finished, or could not be (ErrOpaque).
 //
-// Each descriptor that has a dummy gets the preserved socket back, and with it each entry in an epoll set, with the events and the word
-// that the program has given it, be it before the gate or meanwhile. Threads that wait are made to look anew, and find the clients that
-// wait. Processes that are gone are no error. A process at level connections that does not wait for clients at this moment gets its
-// socket back at its next accept; the supervisor keeps a duplicate until then.
+// Each descriptor that has a dummy gets the preserved socket back, and with it each entry in an epoll set, with the
+// events and the word that the program has given it, be it before the gate or meanwhile. Threads that wait are made to
+// look anew, and find the clients that wait. Processes that are gone are no error. A process at level connections that
+// does not wait for clients at this moment gets its socket back at its next accept; the supervisor keeps a duplicate
+// until then.
 //
-// It must not be waited for by the goroutine that runs the function which AwaitDrained was given. While another generation
-// has the sockets and is on its way out, run RouseAt: it may have been told of a client that it does not take.
+// It must not be waited for by the goroutine that runs the function which AwaitDrained was given. While another
+// generation has the sockets and is on its way out, run RouseAt: it may have been told of a client that it does not
+// take.
 func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
 	if err := t.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer t.endTurn()
-	failed := t.open(sockets)
+	var failed error
+	for _, s := range sockets {
+		failed = errors.Join(failed, s.flagRestored()) // before anybody gets it back
+	}
+	failed = errors.Join(failed, t.open(sockets))
 	b := t.wayBack()
 	if len(b.dummies) == 0 {
 		return failed
@@ -61,6 +66,7 @@ func (t *Tracker) endTurn() { <-t.turn }
 type returning struct {
 	d      *dummy
 	queue  queue // of the preserved socket; owned
+	own    bool  // it is no dummy, but a socket of the generation's own: see exchangeFor
 	roused bool  // a connection was put into the dummy's queue, which tells those who wait there to come by
 	// returned are processes that can't be looked into and have the preserved socket back, at these numbers.
 	returned map[proc.Holder]bool
@@ -106,14 +112,15 @@ func (t *Tracker) open(sockets []*Socket) (failed error) {
 	return failed
 }
 
-// gatedAgain returns the dummy of a socket that some process has still from an earlier gate, or nil. It is the caller's.
+// gatedAgain returns the dummy of a socket that some process has still from an earlier gate, or nil. It is the
+// caller's.
 func (t *Tracker) gatedAgain(inode uint64) *dummy {
 	t.giving.Lock()
 	defer t.giving.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, r := range t.returning {
-		if r.d.stands == inode {
+		if r.d.stands == inode && !r.own {
 			delete(t.returning, key)
 			r.queue.close()
 			return r.d
@@ -164,6 +171,9 @@ func (t *Tracker) wayBack() *wayBack {
 	defer t.mu.Unlock()
 	b := &wayBack{dummies: make(map[uint64]*dummy), at: make(map[uint64]int), preserved: make(map[uint64]int)}
 	for inode, r := range t.returning {
+		if r.own {
+			continue
+		}
 		d := *r.d
 		var err error
 		if d.fd, err = unix.FcntlInt(uintptr(r.d.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
@@ -217,8 +227,8 @@ func (b *wayBack) trade() trade {
 	}
 }
 
-// replaceRemotely gives back what was taken by remote calls: everything at level listeners, and datagram sockets at either level. It is
-// over when a look finds no dummy any more: a process may have forked meanwhile.
+// replaceRemotely gives back what was taken by remote calls: everything at level listeners, and datagram sockets at
+// either level. It is over when a look finds no dummy any more: a process may have forked meanwhile.
 func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
 	inodes := b.inodes(func(d *dummy) bool { return t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM })
 	failed := t.exchangeAll(ctx, b.trade(), inodes, func(f *remote.Frozen, list []held) {
@@ -227,7 +237,7 @@ func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
 		}
 		// A thread that was told "readable", because of a phantom, may be on its way into a blocking accept.
 		for _, h := range list {
-			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits() {
+			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits(0) {
 				b.queues[b.at[h.inode]].connect()
 			}
 		}
@@ -235,7 +245,8 @@ func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
 	return errors.Join(failed, t.restoreSilenced(b, t.pids()))
 }
 
-// restoreSilenced gives entries of epoll sets back what the program had asked for, where the preserved socket has stayed.
+// restoreSilenced gives entries of epoll sets back what the program had asked for, where the preserved socket has
+// stayed.
 func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 	inodes := make(map[uint64]struct{}, len(b.preserved))
 	for inode := range b.preserved {
@@ -259,82 +270,4 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 		e.sockets[r.inode] = b.queues[b.preserved[r.inode]].fd
 	}
 	return e.do()
-}
-
-// exchangeAll exchanges sockets in all processes of the generation, until a look finds none that goes. exchanged is called
-// while the process is frozen yet; nil where nothing is to be done then.
-func (t *Tracker) exchangeAll(ctx context.Context, tr trade, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
-	if len(inodes) == 0 {
-		return nil
-	}
-	// Each look finds what was forked during the one before, which is nothing, or somebody who forks all the time.
-	const looks = 10
-	var failed error
-	given := make(map[int]bool)
-	for range looks {
-		found := 0
-		for _, pid := range t.pids() {
-			if ctx.Err() != nil {
-				return errors.Join(failed, ctx.Err())
-			}
-			if given[pid] {
-				continue
-			}
-			concerned, err := concerns(pid, inodes)
-			if err != nil || !concerned {
-				continue // what can't be looked into was not gated either
-			}
-			found++
-			switch err := t.exchangeIn(tr, pid, inodes, exchanged); {
-			case err == nil, errors.Is(err, remote.ErrGone):
-			default:
-				given[pid] = true // there is no other way to it
-				t.log.Warn("a process can't be given its sockets back", slog.Int("generation", t.generation),
-					slog.Int("pid", pid), slog.String("error", err.Error()))
-				failed = errors.Join(failed, err)
-			}
-		}
-		if found == 0 {
-			break
-		}
-	}
-	return failed
-}
-
-// exchangeIn exchanges them in one process, in one freeze.
-func (t *Tracker) exchangeIn(tr trade, pid int, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return err
-	}
-	defer f.Thaw()
-	descriptors, err := proc.Descriptors(pid)
-	if err != nil {
-		return err
-	}
-	there := make(map[int]uint64)
-	list, err := holdings(pid, descriptors, func(inode uint64, d proc.Descriptor) bool {
-		_, goes := inodes[inode]
-		if goes {
-			there[d.Number] = inode
-		}
-		return goes
-	})
-	if err != nil {
-		return err
-	}
-	var entries []registration
-	for _, e := range registrations([]int{pid}, inodes) {
-		if there[e.target] == e.inode { // else the program has closed it, and what it left ends with the dummy
-			e.events = e.asked()
-			entries = append(entries, e)
-		}
-	}
-	if err := t.exchange(tr, f, pid, entries, list); err != nil {
-		return err
-	}
-	if exchanged != nil {
-		exchanged(f, list)
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
 )
@@ -71,25 +72,40 @@ func answers(t *testing.T, p *puppet, thread, accepted int, client net.Conn) {
 	p.Must(t, thread, unix.SYS_CLOSE, accepted)
 }
 
+// blockedAgain waits until a thread waits in accept on a dummy, and takes the phantoms that it is given before: it may
+// get none, and another one two.
+func blockedAgain(t *testing.T, p *puppet, thread, tid, fd int, call *puppets.Pending) *puppets.Pending {
+	t.Helper()
+	seen := 0
+	eventually(t, "the thread waits in accept", func() bool {
+		if call.Returned() {
+			readsEnd(t, p, thread, call.Wait(t).Value)
+			call, seen = p.Begin(t, thread, unix.SYS_ACCEPT4, fd, 0, 0, 0), 0
+		}
+		now, err := proc.ReadSyscall(p.PID, tid)
+		if seen++; err != nil || now.Running || now.Number != unix.SYS_ACCEPT4 {
+			seen = 0
+		}
+		return seen > 5
+	})
+	return call
+}
+
 // Threads that wait in accept since before the gate wait on the preserved socket again, and get who waits there.
 func TestUngateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		const threads = 3
 		var waiting []*puppets.Pending
+		var tids []int
 		r := restart(t, level, 0, 0, func(g *generation, s service) {
 			for i := range threads {
+				tids = append(tids, g.Must(t, i+1, unix.SYS_GETTID))
 				waiting = append(waiting, blocked(t, g.puppet, i+1, s.fd))
 			}
 		})
 		r.gateAndKeep(t)
 		for i, call := range waiting { // the phantoms are gone, and everybody waits on a dummy
-			readsEnd(t, r.old.puppet, i+1, call.Wait(t).Value)
-			waiting[i] = blocked(t, r.old.puppet, i+1, r.fd)
-		}
-		for i, call := range waiting { // level listeners makes one more
-			if call.Returned() {
-				waiting[i] = blocked(t, r.old.puppet, i+1, r.fd)
-			}
+			waiting[i] = blockedAgain(t, r.old.puppet, i+1, tids[i], r.fd, call)
 		}
 		r.died(t)
 		var clients []net.Conn
@@ -176,8 +192,10 @@ func testUngateWaiting(t *testing.T, level notify.Level, flags int, events uint3
 		}
 		begin(g.puppet, s.fd, true)
 	})
-	// accepts is what a program does that was told: it accepts until it finds nobody, where that can be. It returns who came first.
+	// accepts is what a program does that was told: it accepts until it finds nobody, where that can be. It returns who
+	// came first.
 	accepts := func() (first int) {
+		t.Helper()
 		got := told.Wait(t)
 		if got.Errno != 0 || got.Value != 1 {
 			t.Fatalf("told of %d, %v", got.Value, got.Errno)
@@ -243,7 +261,7 @@ func testUngateWaiting(t *testing.T, level notify.Level, flags int, events uint3
 	r.ungate(t)
 	serve(waitedFor)
 	r.restored(t, r.fd)
-	begin(r.old.puppet, r.fd, true)
+	begin(r.old.puppet, r.fd, flags != 0) // a phantom may be there, for a thread on its way into a blocking accept
 	serve(dial(t, r.addr))
 	if events != 0 {
 		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_DEL, r.fd, 0)
@@ -346,17 +364,18 @@ func TestUngateWorkers(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		var workers []*puppet
 		var waiting []*puppets.Pending
+		var tids []int
 		r := restart(t, level, 0, 3, func(g *generation, s service) {
 			for range 2 {
 				w := g.worker(t, s.fd)
+				tids = append(tids, w.Must(t, 1, unix.SYS_GETTID))
 				workers, waiting = append(workers, w), append(waiting, blocked(t, w, 1, s.fd))
 			}
 		})
 		r.gateAndKeep(t)
 		late := r.old.worker(t, r.fd)
 		for i, call := range waiting {
-			readsEnd(t, workers[i], 1, call.Wait(t).Value)
-			waiting[i] = blocked(t, workers[i], 1, r.fd)
+			waiting[i] = blockedAgain(t, workers[i], 1, tids[i], r.fd, call)
 		}
 		workers, waiting = append(workers, late), append(waiting, late.Begin(t, 1, unix.SYS_ACCEPT4, r.fd, 0, 0, 0))
 		for i, call := range waiting {

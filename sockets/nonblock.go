@@ -1,0 +1,100 @@
+package sockets
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/notify"
+)
+
+// O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of
+// its successor there. Where the successor wants to be non-blocking and the old one is not, the flag is written when
+// the old one is off the socket; until then the successor's notified accepts say EAGAIN, which is what it expects where
+// others take the clients. The other way round the flag is written at the bind: a blocking program that is told EAGAIN
+// gives up. In both cases the old one gets its own flag back where it goes on to serve.
+
+// setNonBlock gives the socket that is about to be planted the flag that the caller wants, now or later.
+func (b *binding) setNonBlock(s *Socket) error {
+	later, err := b.writeFlag(s)
+	if later {
+		b.t.mu.Lock()
+		defer b.t.mu.Unlock()
+		b.t.flags[s.Inode] = s
+	}
+	return err
+}
+
+func (b *binding) writeFlag(s *Socket) (later bool, err error) {
+	s.release.Lock()
+	defer s.release.Unlock()
+	s.wants = nil
+	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
+	if err != nil {
+		return false, os.NewSyscallError("fcntl", err)
+	}
+	switch now := flags&unix.O_NONBLOCK != 0; {
+	case now == b.nonblock:
+		return false, nil
+	case b.nonblock && s.of != nil && s.of != b.t && s.of.holds(s.Inode):
+		s.wants = &b.nonblock
+		return true, nil
+	}
+	return false, os.NewSyscallError("fcntl", unix.SetNonblock(s.fd, b.nonblock))
+}
+
+// flagSettled writes the flag that its claimant wants: nobody else accepts on the socket any more.
+func (s *Socket) flagSettled() error {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.wants == nil || s.fd < 0 {
+		return nil
+	}
+	err := unix.SetNonblock(s.fd, *s.wants)
+	s.wants = nil
+	return os.NewSyscallError("fcntl", err)
+}
+
+// flagRestored writes the flag that the generation has which the socket was collected from: it serves on.
+func (s *Socket) flagRestored() error {
+	s.release.Lock()
+	defer s.release.Unlock()
+	s.wants = nil
+	if s.fd < 0 {
+		return nil
+	}
+	return os.NewSyscallError("fcntl", unix.SetNonblock(s.fd, s.NonBlock))
+}
+
+// flagPending tells whether the socket has not got the flag yet that its claimant wants.
+func (s *Socket) flagPending() bool {
+	s.release.Lock()
+	defer s.release.Unlock()
+	return s.wants != nil
+}
+
+// settleFlags writes the flags that the claimants of these sockets want.
+func settleFlags(sockets []*Socket) (failed error) {
+	for _, s := range sockets {
+		failed = errors.Join(failed, s.flagSettled())
+	}
+	return failed
+}
+
+// early answers an accept of a generation that has yet to get the flag that it wants on this socket.
+func (t *Tracker) early(inode uint64) (notify.Reply, bool) {
+	t.mu.Lock()
+	s := t.flags[inode]
+	t.mu.Unlock()
+	if s == nil {
+		return notify.Reply{}, false
+	}
+	if s.flagPending() {
+		return notify.Fail(unix.EAGAIN), true
+	}
+	t.mu.Lock()
+	delete(t.flags, inode)
+	t.mu.Unlock()
+	return notify.Reply{}, false
+}
