@@ -43,7 +43,8 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		}
 	}()
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
-	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
+	staging := t.stage.on && (address.Family == unix.AF_INET || address.Family == unix.AF_INET6)
+	if address.chosen() || !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, own, err := t.wanted(r)
@@ -65,7 +66,13 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	b.key, b.cloexec = key, info.CloseOnExec()
-	if t.preserved != nil {
+	ready := false
+	if staging {
+		if ready, err = t.stageOne(b); err != nil {
+			t.cannot(r, err)
+		}
+	}
+	if t.preserved != nil && !ready {
 		held := t.holds
 		if t.sharing != nil && !t.sharing.own {
 			held = b.holds // each copy may claim it once
@@ -129,6 +136,7 @@ func (t *Tracker) planted(b *binding, s *Socket) {
 	if s.steered {
 		t.noteSteered(s.Inode) // the group keeps its program
 	}
+	t.nowHas(b, s)
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})

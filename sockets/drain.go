@@ -177,6 +177,7 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	if g != nil {
 		d.gatedAddresses()
 	}
+	d.stagedAddresses()
 	var err error
 	d.diag, err = NewDiag()
 	return d, err
@@ -192,6 +193,27 @@ func (d *drain) gatedAddresses() {
 			d.names[s.Path] = struct{}{}
 		case s.Key.Address.Family == unix.AF_VSOCK:
 			d.hosts[s.Key.Address.Machine.Port] = struct{}{}
+		case s.Key.datagram():
+			d.talks[s.Key.Address.Port()] = struct{}{}
+		default:
+			d.ports[s.Key.Address.Port()] = struct{}{}
+		}
+	}
+}
+
+// stagedAddresses adds those on which the generation is not gated, because its successor has sockets of its own there.
+func (d *drain) stagedAddresses() {
+	d.t.mu.Lock()
+	from := d.t.shrinking
+	d.t.mu.Unlock()
+	if from == nil {
+		return
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	for _, s := range from.sockets {
+		switch {
+		case s.staged == nil || !s.surplus:
 		case s.Key.datagram():
 			d.talks[s.Key.Address.Port()] = struct{}{}
 		default:

@@ -69,6 +69,12 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 	return added, nil
 }
 
+func (g *gate) empty() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sockets) == 0
+}
+
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -186,6 +192,9 @@ func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
 	// From here on every new accept finds the gate. What is left is what waits already.
 	if _, err := g.add(sockets); err != nil {
 		return err
+	}
+	if g.empty() {
+		return nil // the clients go elsewhere, see Switch: no process needs to be looked into
 	}
 	return t.visit(ctx, g)
 }

@@ -33,6 +33,9 @@ type Socket struct {
 	// room is how much the queue of a datagram socket may hold, as the service has it, while it may hold more; else 0.
 	room int
 
+	owner  *Tracker   // of the generation that it was collected from; nil for what none has bound
+	staged *reuseport // a generation that starts, or has taken over, has sockets of its own beside it; nil else
+
 	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
 	steered bool
 	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
@@ -75,6 +78,7 @@ type Preserved struct {
 	sockets []*Socket // in the order in which they were first listened on
 	// abandoned: see Abandoned.
 	abandoned bool
+	stagedBy  *Tracker // whose own sockets stand for these; nil where there are none
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering
 	confined  map[Key]steering
@@ -103,7 +107,8 @@ func (p *Preserved) WithoutSurplus() []*Socket {
 // Claimed lists those that a bind of the new generation was answered with, or that it was started with.
 func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
 
-// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed.
+// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed, and those that
+// the new generation has own sockets for (Tracker.Staged).
 func (p *Preserved) Unclaimed() []*Socket { return p.filtered(false) }
 
 func (p *Preserved) filtered(claimed bool) []*Socket {
@@ -111,7 +116,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if (s.claimed || s.passed) == claimed && (claimed || !s.surplus) {
+		if (s.claimed || s.passed) == claimed && (claimed || !s.surplus && s.staged == nil) {
 			list = append(list, s)
 		}
 	}
@@ -144,9 +149,9 @@ func (p *Preserved) stands(a Address) bool {
 func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socket) error) (*Socket, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	chosen := p.first(k, func(s *Socket) bool { return !s.claimed })
+	chosen := p.first(k, func(s *Socket) bool { return !s.claimed && s.staged == nil })
 	if chosen == nil {
-		chosen = p.first(k, func(s *Socket) bool { return !held(s.Inode) })
+		chosen = p.first(k, func(s *Socket) bool { return s.staged == nil && !held(s.Inode) })
 	}
 	if chosen == nil {
 		return nil, nil
@@ -179,6 +184,7 @@ func (s *Socket) answers(k Key) bool {
 
 // Unclaim takes all claims back: the generation that made them has failed, and another will start.
 func (p *Preserved) Unclaim() {
+	p.unstage(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
@@ -229,6 +235,7 @@ func (p *Preserved) ReleaseClaimed() {
 // Close closes every duplicate that is left. Nobody claims these any more: a socket's file that the old generation has removed, as it
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
 func (p *Preserved) Close() {
+	p.closeStaged()
 	p.release(func(s *Socket) bool {
 		if s.fd >= 0 && !s.standing && s.withheld && s.file.there() {
 			_ = s.file.found.Remove() // or it is left, as by a service that was killed

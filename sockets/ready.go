@@ -107,6 +107,9 @@ func (t *Tracker) readiness() readiness {
 		if !s.standing || s.expected || s.passed {
 			r.preserved++
 		}
+		if t.standsIn(s) {
+			r.claimed++
+		}
 	}
 
 	t.mu.Lock()

@@ -6,7 +6,14 @@ func (t *Tracker) Close() {
 		kept.Close()
 	}
 	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.knocks.forget(t)
+	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.stage.source != nil {
+		t.stage.source.close()
+	}
 	for _, b := range t.bound {
 		b.close()
 	}
@@ -14,4 +21,11 @@ func (t *Tracker) Close() {
 	if t.gate != nil {
 		t.gate.close()
 	}
+}
+
+// gone tells whether the generation is over.
+func (t *Tracker) gone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
 }
