@@ -25,6 +25,9 @@ func (t *Tracker) Close() {
 
 // gone tells whether the generation is over.
 func (t *Tracker) gone() bool {
+	if t == nil {
+		return false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.closed

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -197,6 +198,9 @@ func (g *reuseport) attach(leaving bool) error {
 		return nil
 	}
 	chosen := g.indexes(g.serving)
+	if g.probed.gone() {
+		g.probed = nil
+	}
 	if len(chosen) == 0 {
 		return fmt.Errorf("%w: nobody listens on %s", errUnsteered, g.key)
 	}
@@ -341,9 +345,43 @@ func (g *reuseport) settle(sockets []*Socket) {
 		_ = g.look()
 	}
 	g.finish()
-	if held != nil {
-		g.release([]*Socket{held})
+	if held == nil {
+		return
 	}
+	if !g.even() {
+		// A process closes its descriptors a moment after it was heard that it ends (do_exit in kernel/exit.c).
+		go g.finishLater(held)
+		return
+	}
+	g.release([]*Socket{held})
+	g.forgetGone()
+}
+
+// finishLater is finish when those who are over have left the group. It owns held, a socket of the generation that serves, and ends by itself.
+func (g *reuseport) finishLater(held *Socket) {
+	const limit = 10 * time.Second
+	wait := time.Millisecond
+	for began := time.Now(); time.Since(began) < limit; wait = min(2*wait, longestPoll) {
+		time.Sleep(wait)
+		g.mu.Lock()
+		before := len(g.array)
+		done := g.look() == nil && g.even()
+		if done || len(g.array) != before {
+			g.finish()
+		}
+		g.mu.Unlock()
+		if done {
+			break
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.release([]*Socket{held})
+	g.forgetGone()
+}
+
+// forgetGone forgets the sockets of generations that are over. g.mu is held.
+func (g *reuseport) forgetGone() {
 	for inode, by := range g.of {
 		if by.gone() && !slices.Contains(g.array, inode) {
 			g.drop(inode)

@@ -21,6 +21,7 @@ type stage struct {
 	// Under Tracker.mu:
 	mine     map[uint64]ownSocket // what the generation has bound or was given, by inode
 	set      map[uint64]struct{}  // sockets that have SO_REUSEPORT from the supervisor
+	taken    map[uint64]struct{}  // sockets from which the supervisor has taken it for a bind that was to fail
 	groups   map[Key]staged       // with what is preserved there
 	switched bool                 // the clients are the generation's
 	instead  map[Key]string       // why an address is planted
@@ -41,7 +42,7 @@ type staged struct {
 }
 
 func newStage() *stage {
-	return &stage{mine: make(map[uint64]ownSocket), set: make(map[uint64]struct{}),
+	return &stage{mine: make(map[uint64]ownSocket), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
 		groups: make(map[Key]staged), instead: make(map[Key]string)}
 }
 
@@ -132,11 +133,12 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	}
 	t.mu.Lock()
 	_, set := t.stage.set[own.inode]
+	_, taken := t.stage.taken[own.inode]
 	before, switched := t.stage.groups[b.key], t.stage.switched
 	t.mu.Unlock()
-	asked := own.shares && !set
+	asked := own.shares && !set || taken
 	if t.alreadyHas(b.key, own.inode, asked) {
-		return false, t.withdraw(b, own)
+		return false, errors.Join(t.withdraw(b, own), t.take(b, own, asked))
 	}
 	var behind []*Socket
 	if t.preserved != nil {
@@ -167,6 +169,7 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	}
 	group.note(own.inode, t)
 	t.mu.Lock()
+	delete(t.stage.taken, own.inode)
 	if !asked {
 		t.stage.set[own.inode] = struct{}{}
 	}
@@ -233,6 +236,17 @@ func (t *Tracker) withdraw(b *binding, own callersSocket) error {
 	if !set || b.own < 0 {
 		return nil
 	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0))
+}
+
+// take takes the service's own option for a bind that would fail if the socket in its way did not have it from the supervisor.
+func (t *Tracker) take(b *binding, own callersSocket, asked bool) error {
+	if !asked || !own.shares || b.own < 0 {
+		return nil
+	}
+	t.mu.Lock()
+	t.stage.taken[own.inode] = struct{}{}
+	t.mu.Unlock()
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0))
 }
 

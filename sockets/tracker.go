@@ -154,6 +154,7 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.steered, inode)
 	delete(t.stage.mine, inode)
 	delete(t.stage.set, inode)
+	delete(t.stage.taken, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)
