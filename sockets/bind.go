@@ -48,6 +48,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	key, nonblock, own, err := t.wanted(r)
+	if own < 0 && err == nil && staging && t.bindAnew(b) {
+		later = true // or never: the call comes again
+		return notify.Later()
+	}
 	if err != nil {
 		t.cannot(r, err)
 		return notify.Continue()
@@ -190,7 +194,12 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 	if err != nil {
 		return Key{}, false, -1, err
 	}
-	fd, err := duplicate(pid, r.FD())
+	fd, err := t.stage.copyCaller(pid, r.FD())
+	if denied(err) {
+		if fetched, ok := t.takeFetched(r); ok {
+			fd, err = fetched, nil
+		}
+	}
 	if denied(err) && t.sharing != nil && t.sharing.own {
 		return Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}

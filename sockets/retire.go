@@ -1,5 +1,7 @@
 package sockets
 
+import "golang.org/x/sys/unix"
+
 // Close gives back what the tracker holds. Call it when the generation is gone.
 func (t *Tracker) Close() {
 	if kept := t.TakeKept(); kept != nil {
@@ -11,6 +13,10 @@ func (t *Tracker) Close() {
 	t.knocks.forget(t)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, fd := range t.stage.fetched {
+		unix.Close(fd)
+	}
+	clear(t.stage.fetched)
 	if t.stage.source != nil {
 		t.stage.source.close()
 	}

@@ -95,10 +95,8 @@ func (r *reuseports) forget(t *Tracker) {
 	defer r.mu.Unlock()
 	for k, g := range r.list {
 		g.mu.Lock()
-		for inode, by := range g.of {
-			if by == t && !slices.ContainsFunc(g.handles, func(s *Socket) bool { return s.Inode == inode }) {
-				g.drop(inode)
-			}
+		if g.has(t) && g.look() == nil {
+			g.forgetGone() // what is left is a stranger's for no moment
 		}
 		if len(g.of) == 0 && g.helper < 0 {
 			delete(r.list, k)
@@ -329,9 +327,9 @@ func (g *reuseport) settle(sockets []*Socket) {
 	defer g.mu.Unlock()
 	_ = g.look()
 	if slices.ContainsFunc(sockets, func(s *Socket) bool { return g.of[s.Inode] == g.serving }) {
-		// The old generation serves on: nothing leaves the group.
+		// The old generation serves on, and nothing leaves the group but what one that has failed has there.
 		g.probed = nil
-		g.finish()
+		g.finishBy(sockets[0].twin())
 		g.release(sockets)
 		return
 	}
@@ -344,28 +342,62 @@ func (g *reuseport) settle(sockets []*Socket) {
 		g.release([]*Socket{s})
 		_ = g.look()
 	}
+	g.finishBy(held)
+}
+
+// finishBy is finish now, if possible, or in a moment: a process closes its descriptors after it was heard that it ends (do_exit in
+// kernel/exit.c). It takes ownership of held, a socket of the generation that serves; nil where there is none. g.mu is held.
+func (g *reuseport) finishBy(held *Socket) {
+	if held != nil && !slices.Contains(g.handles, held) {
+		g.handles = append(g.handles, held)
+	}
 	g.finish()
 	if held == nil {
+		g.dismiss()
 		return
 	}
 	if !g.even() {
-		// A process closes its descriptors a moment after it was heard that it ends (do_exit in kernel/exit.c).
-		go g.finishLater(held)
+		var leaving []uint64
+		for _, inode := range g.array {
+			if by, ours := g.of[inode]; ours && by != g.serving {
+				leaving = append(leaving, inode)
+			}
+		}
+		go g.finishLater(held, leaving)
 		return
 	}
 	g.release([]*Socket{held})
 	g.forgetGone()
 }
 
-// finishLater is finish when those who are over have left the group. It owns held, a socket of the generation that serves, and ends by itself.
-func (g *reuseport) finishLater(held *Socket) {
+// has tells whether a socket of the generation's is known. g.mu is held.
+func (g *reuseport) has(t *Tracker) bool {
+	for _, by := range g.of {
+		if by == t {
+			return true
+		}
+	}
+	return false
+}
+
+// twin is another duplicate of a preserved socket, which the caller owns; nil where it is closed.
+func (s *Socket) twin() *Socket {
+	fd, ok := s.copy()
+	if !ok {
+		return nil
+	}
+	return &Socket{Key: s.Key, Inode: s.Inode, fd: fd}
+}
+
+// finishLater is finish when sockets of those who are over have left the group. It owns held, a socket of the generation that serves, and ends by itself.
+func (g *reuseport) finishLater(held *Socket, leaving []uint64) {
 	const limit = 10 * time.Second
 	wait := time.Millisecond
 	for began := time.Now(); time.Since(began) < limit; wait = min(2*wait, longestPoll) {
 		time.Sleep(wait)
 		g.mu.Lock()
 		before := len(g.array)
-		done := g.look() == nil && g.even()
+		done := g.look() == nil && !slices.ContainsFunc(leaving, func(inode uint64) bool { return slices.Contains(g.array, inode) })
 		if done || len(g.array) != before {
 			g.finish()
 		}
@@ -383,7 +415,7 @@ func (g *reuseport) finishLater(held *Socket) {
 // forgetGone forgets the sockets of generations that are over. g.mu is held.
 func (g *reuseport) forgetGone() {
 	for inode, by := range g.of {
-		if by.gone() && !slices.Contains(g.array, inode) {
+		if by.gone() && !slices.Contains(g.array, inode) && !slices.ContainsFunc(g.handles, func(s *Socket) bool { return s.Inode == inode }) {
 			g.drop(inode)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +16,8 @@ import (
 type stage struct {
 	on     bool         // for all addresses; else for those alone that stageOne was called for
 	source *probeSource // owned; nil where on is not set
+	// copyCaller copies a descriptor of a process that waits in a notified call: duplicate.
+	copyCaller func(pid, fd int) (int, error)
 
 	// Under Tracker.mu:
 	mine     map[uint64]ownSocket // what the generation has bound or was given, by inode
@@ -24,6 +25,8 @@ type stage struct {
 	taken    map[uint64]struct{}  // sockets from which the supervisor has taken it for a bind that was to fail
 	groups   map[Key]staged       // with what is preserved there
 	switched bool                 // the clients are the generation's
+	fetched  map[uint64]int       // duplicates of callers' sockets, see bindAnew; owned
+	barred   map[int]bool         // processes that can't be made to send one
 	instead  map[Key]string       // why an address is planted
 	pruned   int                  // how many of mine were left when they were last looked through
 }
@@ -43,6 +46,7 @@ type staged struct {
 
 func newStage() *stage {
 	return &stage{mine: make(map[uint64]ownSocket), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
+		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
 		groups: make(map[Key]staged), instead: make(map[Key]string)}
 }
 
@@ -127,6 +131,10 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	if !b.key.stageable() {
 		return false, nil
 	}
+	if b.own < 0 {
+		t.instead(b.key, errors.New("the process may not be looked into"))
+		return false, nil
+	}
 	own, err := b.socketOfCaller()
 	if err != nil {
 		return false, err
@@ -163,7 +171,7 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 		}
 	}
 	if !own.shares {
-		if err := t.share(b); err != nil {
+		if err := b.setShared(1); err != nil {
 			return false, err
 		}
 	}
@@ -201,30 +209,20 @@ func (k Key) stageable() bool {
 type callersSocket struct {
 	inode  uint64
 	uid    uint32
-	shares bool // it has SO_REUSEPORT; false where that can't be seen
+	shares bool // it has SO_REUSEPORT
 }
 
 func (b *binding) socketOfCaller() (c callersSocket, err error) {
 	var st unix.Stat_t
-	if b.own >= 0 {
-		err = unix.Fstat(b.own, &st)
-		c.shares = sharesPort(b.own)
-	} else {
-		err = unix.Stat("/proc/"+strconv.Itoa(b.r.TID)+"/fd/"+strconv.Itoa(b.r.FD()), &st)
+	if err := unix.Fstat(b.own, &st); err != nil {
+		return c, os.NewSyscallError("fstat", err)
 	}
-	if err == nil && !b.r.Valid() {
-		err = unix.ESRCH
-	}
-	c.inode, c.uid = st.Ino, st.Uid
-	return c, os.NewSyscallError("stat", err)
+	return callersSocket{inode: st.Ino, uid: st.Uid, shares: sharesPort(b.own)}, nil
 }
 
-// share sets SO_REUSEPORT on the caller's socket.
-func (t *Tracker) share(b *binding) error {
-	if b.own < 0 {
-		return t.shareRemotely(b)
-	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+// setShared sets SO_REUSEPORT of the caller's socket.
+func (b *binding) setShared(on int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, on))
 }
 
 // withdraw takes the option back where it is the supervisor's: the socket was to be bound elsewhere before.
@@ -233,21 +231,21 @@ func (t *Tracker) withdraw(b *binding, own callersSocket) error {
 	_, set := t.stage.set[own.inode]
 	delete(t.stage.set, own.inode)
 	t.mu.Unlock()
-	if !set || b.own < 0 {
+	if !set {
 		return nil
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0))
+	return b.setShared(0)
 }
 
 // take takes the service's own option for a bind that would fail if the socket in its way did not have it from the supervisor.
 func (t *Tracker) take(b *binding, own callersSocket, asked bool) error {
-	if !asked || !own.shares || b.own < 0 {
+	if !asked || !own.shares {
 		return nil
 	}
 	t.mu.Lock()
 	t.stage.taken[own.inode] = struct{}{}
 	t.mu.Unlock()
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0))
+	return b.setShared(0)
 }
 
 // alreadyHas tells whether the generation has a socket in the way of this bind, which then has to fail: services look for a free port so, or find out that they

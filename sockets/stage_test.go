@@ -100,7 +100,7 @@ func (k stagedKind) listens(t *testing.T, p *puppet, at netip.AddrPort) service 
 	t.Helper()
 	s := k.opens(t, p, at)
 	if k.kind == unix.SOCK_STREAM {
-		p.Must(t, 0, unix.SYS_LISTEN, s.fd, 1024)
+		p.Must(t, 0, unix.SYS_LISTEN, s.fd, 4096)
 	}
 	return s
 }
@@ -181,7 +181,7 @@ func (k stagedKind) crowd(at netip.AddrPort) *crowd {
 					c.sent.Add(1)
 				}
 				conn.Close()
-				time.Sleep(3 * time.Millisecond) // the queues have an end, and nobody empties them
+				time.Sleep(5 * time.Millisecond) // the queues have an end, and nobody empties them
 			}
 		}()
 	}
@@ -236,7 +236,7 @@ func TestStage(t *testing.T) {
 				clients.until(t, 20)
 				if kind.kind == unix.SOCK_STREAM {
 					for _, s := range news {
-						next.Must(t, 0, unix.SYS_LISTEN, s.fd, 1024)
+						next.Must(t, 0, unix.SYS_LISTEN, s.fd, 4096)
 					}
 				}
 				clients.until(t, 50)
@@ -321,7 +321,7 @@ func TestDialProbe(t *testing.T) {
 				if _, err := next.tracker.DialProbe(t.Context(), kind.network(), kind.target(at).String()); !errors.Is(err, ErrNotListening) {
 					t.Fatalf("a probe before listen: %v", err)
 				}
-				next.Must(t, 0, unix.SYS_LISTEN, is.fd, 1024)
+				next.Must(t, 0, unix.SYS_LISTEN, is.fd, 4096)
 			}
 			clients := kind.crowd(at)
 			for i := range probes {

@@ -263,3 +263,45 @@ func shareOption(t *testing.T) func(_, _ string, c syscall.RawConn) error {
 		return err
 	}
 }
+
+// Where pidfd_getfd is denied the caller is made to send its socket, and to bind once more.
+func TestStageDenied(t *testing.T) {
+	for _, level := range []notify.Level{notify.LevelListeners, notify.LevelConnections} {
+		for _, kind := range stagedKinds {
+			t.Run(string(level)+" "+kind.name, func(t *testing.T) {
+				knocks := NewKnocks()
+				at := kind.unused(t)
+				deny := func(tr *Tracker) {
+					if err := tr.Stage(); err != nil {
+						t.Fatal(err)
+					}
+					tr.stage.copyCaller = func(int, int) (int, error) { return -1, unix.EPERM }
+				}
+				old := launchPrepared(t, 1, level, nil, knocks, 0, deny)
+				was := kind.listens(t, old.puppet, at)
+				next := launchPrepared(t, 2, level, collect(t, old), knocks, 0, deny)
+				is := kind.listens(t, next.puppet, at)
+				if why := next.tracker.PlantedInstead(); len(why) > 0 || len(next.tracker.Staged()) != 1 {
+					t.Fatal("planted:", why)
+				}
+				for range 8 {
+					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+				}
+				if err := next.tracker.Switch(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for range 8 {
+					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+				}
+				if a, b := kind.takes(t, old.puppet, was), kind.takes(t, next.puppet, is); a != 8 || b != 8 {
+					t.Errorf("%d came to the old one, %d to the new one", a, b)
+				}
+				fd, errno := kind.tryBind(t, next.puppet, at, 0)
+				if errno != unix.EADDRINUSE {
+					t.Errorf("a second bind: %v", errno)
+				}
+				next.Must(t, 0, unix.SYS_CLOSE, fd)
+			})
+		}
+	}
+}
