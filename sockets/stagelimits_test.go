@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -301,6 +302,44 @@ func TestStageDenied(t *testing.T) {
 					t.Errorf("a second bind: %v", errno)
 				}
 				next.Must(t, 0, unix.SYS_CLOSE, fd)
+			})
+		}
+	}
+}
+
+// The old generation ends while the new one starts: clients wait, and are served by the new one, in the old socket where it does not listen yet.
+func TestStageSuddenEnd(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		for _, kind := range stagedKinds {
+			t.Run(fmt.Sprint(kind.name, ", the new one listens: ", early), func(t *testing.T) {
+				if kind.option && !early || kind.kind == unix.SOCK_DGRAM && !early {
+					t.Skip("clients that come before the new generation does are lost with the old one's sockets")
+				}
+				knocks := NewKnocks()
+				at := kind.unused(t)
+				old := launchStaged(t, 1, nil, knocks)
+				kind.listens(t, old.puppet, at)
+				preserved := collect(t, old)
+				next := launchStaged(t, 2, preserved, knocks)
+				is := kind.opens(t, next.puppet, at)
+				if early && kind.kind == unix.SOCK_STREAM {
+					next.Must(t, 0, unix.SYS_LISTEN, is.fd, 4096)
+				}
+				_ = unix.Kill(-old.PID, unix.SIGKILL)
+				eventually(t, "it is over", func() bool { return len(group(old.PID)) == 0 })
+				preserved.Abandoned()
+				for range 8 {
+					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+				}
+				if !early {
+					next.Must(t, 0, unix.SYS_LISTEN, is.fd, 4096)
+				}
+				if err := next.tracker.Switch(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if n := kind.takes(t, next.puppet, is); n != 8 {
+					t.Errorf("%d of 8 clients were served", n)
+				}
 			})
 		}
 	}
