@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkSwitch sends the clients of one address to the other generation's socket, and the next time back: a look at the group and a setsockopt.
+// BenchmarkSwitch sends the clients of one address to the other generation's socket, and the next time back:
+// a look at the group and a setsockopt.
 func BenchmarkSwitch(b *testing.B) {
 	for _, others := range []int{0, 1000} {
 		b.Run(fmt.Sprintf("beside %d sockets", others), func(b *testing.B) {
@@ -59,7 +60,8 @@ func sharedPort(b *testing.B, n int) (group []*Socket) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		for _, err := range []error{unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), unix.Bind(fd, at), unix.Listen(fd, 1)} {
+		share := func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
+		for _, err := range []error{share(), unix.Bind(fd, at), unix.Listen(fd, 1)} {
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -9,8 +9,9 @@ import (
 	"huptime/notify"
 )
 
-// rejoin plants the preserved socket in place of the caller's own, which is about to listen, where the old generation has ended meanwhile: clients wait in the
-// preserved one, and nobody else will serve them. It tells whether it did.
+// rejoin plants the preserved socket in place of the caller's own, which is about to listen, where the old
+// generation has ended meanwhile: clients wait in the preserved one, and nobody else will serve them. It
+// tells whether it did.
 func (t *Tracker) rejoin(r *notify.Request, inode uint64) (planted bool) {
 	s := t.standsFor(inode)
 	if s == nil || !t.preserved.isAbandoned() {
@@ -34,7 +35,8 @@ func (t *Tracker) rejoin(r *notify.Request, inode uint64) (planted bool) {
 	if err != nil {
 		fd = -1
 	}
-	b := &binding{t: t, r: r, key: s.Key, nonblock: info.Flags&unix.O_NONBLOCK != 0, cloexec: info.CloseOnExec(), own: fd}
+	b := &binding{t: t, r: r, key: s.Key, own: fd,
+		nonblock: info.Flags&unix.O_NONBLOCK != 0, cloexec: info.CloseOnExec()}
 	defer b.close()
 	t.leave(g)
 	t.mu.Lock()
@@ -44,7 +46,8 @@ func (t *Tracker) rejoin(r *notify.Request, inode uint64) (planted bool) {
 		t.cannot(r, err)
 	} else if s != nil {
 		t.planted(b, s)
-		t.log.Info("clients wait in the old socket: the new generation gets it", slog.Int("generation", t.generation), slog.String("address", s.String()))
+		t.log.Info("clients wait in the old socket: the new generation gets it",
+			slog.Int("generation", t.generation), slog.String("address", s.String()))
 	}
 	return err == nil && s != nil
 }

@@ -17,12 +17,14 @@ import (
 var (
 	// ErrNotListening: no socket of the generation listens there yet, or the service has another address.
 	ErrNotListening = errors.New("the new generation does not listen there")
-	// ErrShared: the generation has the socket of its predecessor, so that nobody can tell which of both would answer.
+	// ErrShared: the generation has the socket of its predecessor, so that nobody can tell which of both
+	// would answer.
 	ErrShared = errors.New("the new generation shares this address's socket with the old one")
 )
 
-// probeSource is the port that probes of one generation come from. A client from elsewhere may have the same port, but not the address that it
-// connects to: a probe has both. The port is held, so that no client on this machine gets it.
+// probeSource is the port that probes of one generation come from. A client from elsewhere may have the same
+// port, but not the address that it connects to: a probe has both. The port is held, so that no client on
+// this machine gets it.
 type probeSource struct {
 	port uint16
 	held int // a TCP socket that is bound to it; owned
@@ -75,9 +77,9 @@ func (p *probeSource) turn(ctx context.Context, address string) (done func(), er
 	}
 }
 
-// probeOrSkip skips what follows, a program of that many instructions, for packets that are no probe's: those whose source address is not the
-// destination's, or that come from another port. Programs of a group see the network header at SKF_NET_OFF
-// (include/uapi/linux/filter.h). A probe's has no options.
+// probeOrSkip skips what follows, a program of that many instructions, for packets that are no probe's: those
+// whose source address is not the destination's, or that come from another port. Programs of a group see the
+// network header at SKF_NET_OFF (include/uapi/linux/filter.h). A probe's has no options.
 func probeOrSkip(port uint16, skip int) []unix.SockFilter {
 	const (
 		header = 0xfff00000 // SKF_NET_OFF
@@ -121,9 +123,10 @@ func probeOrSkip(port uint16, skip int) []unix.SockFilter {
 	return program
 }
 
-// DialProbe connects to an address of the service, so that a socket of this generation's own is reached and no other. network is "tcp", "tcp4", "tcp6",
-// or the same of udp; a host that stands for all addresses is taken for the loopback. The error matches ErrNotListening or
-// ErrShared where there is no such socket. A second connection to the same address waits until the first is closed. Closing one resets it.
+// DialProbe connects to an address of the service, so that a socket of this generation's own is reached and
+// no other. network is "tcp", "tcp4", "tcp6", or the same of udp; a host that stands for all addresses is
+// taken for the loopback. The error matches ErrNotListening or ErrShared where there is no such socket. A
+// second connection to the same address waits until the first is closed. Closing one resets it.
 func (t *Tracker) DialProbe(ctx context.Context, network, address string) (net.Conn, error) {
 	if t.stage == nil {
 		return nil, errors.New("cannot probe: the generation is not staged")
@@ -189,10 +192,11 @@ func (t *Tracker) dialProbe(ctx context.Context, network string, target netip.Ad
 		return nil, err
 	}
 	from := netip.AddrPortFrom(target.Addr(), source.port)
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from), Control: func(_, _ string, c syscall.RawConn) (err error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
+	d.Control = func(_, _ string, c syscall.RawConn) (err error) {
 		failed := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 		return errors.Join(failed, err)
-	}}
+	}
 	if network[0] == 'u' {
 		d.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
@@ -257,7 +261,8 @@ func (t *Tracker) aim(network string, target netip.AddrPort) error {
 	return nil
 }
 
-// takes tells whether a client that connects to this address comes to a socket of the key, if to none that is more particular.
+// takes tells whether a client that connects to this address comes to a socket of the key, if to none that is
+// more particular.
 func (k Key) takes(target netip.AddrPort) bool {
 	ip := k.Address.AddrPort.Addr()
 	if k.Address.Port() != target.Port() {

@@ -10,11 +10,13 @@ import (
 	"huptime/notify"
 )
 
-// restartSys makes the kernel issue a call anew after a stop or a signal (ERESTARTSYS, include/linux/errno.h; no program sees it).
+// restartSys makes the kernel issue a call anew after a stop or a signal (ERESTARTSYS, include/linux/errno.h;
+// no program sees it).
 const restartSys = unix.Errno(512)
 
-// bindAnew gets a duplicate of the caller's socket where pidfd_getfd(2) is denied: the process is frozen, the bind answered so that it is made anew
-// when that is over, and meanwhile the process is made to send its socket (Knocks.fetch). It is not ok where that was tried in vain before.
+// bindAnew gets a duplicate of the caller's socket where pidfd_getfd(2) is denied: the process is frozen, the
+// bind answered so that it is made anew when that is over, and meanwhile the process is made to send its
+// socket (Knocks.fetch). It is not ok where that was tried in vain before.
 func (t *Tracker) bindAnew(b *binding) (ok bool) {
 	pid, err := proc.Tgid(b.r.TID)
 	if err != nil || t.isBarred(pid) {
@@ -42,7 +44,8 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 	if err == nil {
 		return
 	}
-	t.log.Debug("a socket can't be copied before its bind", slog.Int("generation", t.generation), slog.Int("pid", pid), slog.String("error", err.Error()))
+	t.log.Debug("a socket can't be copied before its bind", slog.Int("generation", t.generation),
+		slog.Int("pid", pid), slog.String("error", err.Error()))
 	t.mu.Lock()
 	t.stage.barred[pid] = true
 	t.mu.Unlock()

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Switch sends all clients to the generation's own sockets. Its predecessor's are surplus from then on: the old generation serves
-// what waits in them, and whose handshake has begun, and needs no gate. A group in which the generation has no socket any more stays the old one's.
+// Switch sends all clients to the generation's own sockets. Its predecessor's are surplus from then on: the
+// old generation serves what waits in them, and whose handshake has begun, and needs no gate. A group in
+// which the generation has no socket any more stays the old one's.
 //
 // The context bounds nothing that waits: a switch is a look and a setsockopt for each group.
 func (t *Tracker) Switch(ctx context.Context) error {
@@ -47,8 +48,9 @@ func (t *Tracker) Switch(ctx context.Context) error {
 	return nil
 }
 
-// SwitchBack sends all clients to the predecessor's sockets again. What waits in the generation's own queues is lost if it does not serve it: lost
-// says how many connections and datagrams these are. Those of a process that is gone already can't be counted.
+// SwitchBack sends all clients to the predecessor's sockets again. What waits in the generation's own queues
+// is lost if it does not serve it: lost says how many connections and datagrams these are. Those of a process
+// that is gone already can't be counted.
 func (t *Tracker) SwitchBack(_ context.Context) (lost int, err error) {
 	var failed error
 	for _, g := range t.stagedGroups() {
@@ -63,13 +65,15 @@ func (t *Tracker) SwitchBack(_ context.Context) (lost int, err error) {
 	t.stage.switched = false
 	t.mu.Unlock()
 	if lost > 0 {
-		t.log.Warn("clients wait in the sockets of a generation that has failed", slog.Int("generation", t.generation), slog.Int("clients", lost))
+		t.log.Warn("clients wait in the sockets of a generation that has failed",
+			slog.Int("generation", t.generation), slog.Int("clients", lost))
 	}
 	return lost, failed
 }
 
-// takeOver is Switch before the generation is ready, because its predecessor has ended: clients wait in the generation's own sockets then. Where it does not
-// listen yet they wait in the preserved ones, which are planted at the listen.
+// takeOver is Switch before the generation is ready, because its predecessor has ended: clients wait in the
+// generation's own sockets then. Where it does not listen yet they wait in the preserved ones, which are
+// planted at the listen.
 func (t *Tracker) takeOver() error {
 	var failed error
 	for _, g := range t.stagedGroups() {
@@ -112,7 +116,8 @@ func (g *reuseport) switchTo(t *Tracker) (switched bool, err error) {
 	return true, nil
 }
 
-// waiting counts what waits in the sockets of a generation: connections, and datagram sockets in which there is something.
+// waiting counts what waits in the sockets of a generation: connections, and datagram sockets in which there
+// is something.
 func (g *reuseport) waiting(t *Tracker) (count int) {
 	list, err := listeners(g.key)
 	if err != nil {
@@ -140,7 +145,8 @@ func (t *Tracker) leave(g staged) {
 	t.preserved.unstage(g.reuseport)
 }
 
-// joinLater gives a socket its share that the generation adds when it serves: once it listens, which is a moment after this.
+// joinLater gives a socket its share that the generation adds when it serves: once it listens, which is a
+// moment after this.
 func (t *Tracker) joinLater(g *reuseport, inode uint64) {
 	const limit = 10 * time.Second
 	wait := time.Millisecond
