@@ -19,20 +19,21 @@ type stagedKind struct {
 	host           string
 	kind, protocol int
 	option         bool // the service sets SO_REUSEPORT itself
+	reuse          bool // and SO_REUSEADDR
 }
 
 var stagedKinds = []stagedKind{
-	{"tcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false},
-	{"tcp6", "::1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false},
-	{"wildcard", "0.0.0.0", unix.SOCK_STREAM, unix.IPPROTO_TCP, false},
-	{"wildcard6", "::", unix.SOCK_STREAM, unix.IPPROTO_TCP, false},
-	{"mapped", "::ffff:127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false},
-	{"mptcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_MPTCP, false},
-	{"mptcp6", "::", unix.SOCK_STREAM, unix.IPPROTO_MPTCP, false},
-	{"reuseport", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, true},
-	{"udp", "127.0.0.1", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false},
-	{"udp6", "::1", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false},
-	{"udp wildcard6", "::", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false},
+	{"tcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false},
+	{"tcp6", "::1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false},
+	{"wildcard", "0.0.0.0", unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false},
+	{"wildcard6", "::", unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false},
+	{"mapped", "::ffff:127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, false, false},
+	{"mptcp", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_MPTCP, false, false},
+	{"mptcp6", "::", unix.SOCK_STREAM, unix.IPPROTO_MPTCP, false, false},
+	{"reuseport", "127.0.0.1", unix.SOCK_STREAM, unix.IPPROTO_TCP, true, false},
+	{"udp", "127.0.0.1", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false, false},
+	{"udp6", "::1", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false, false},
+	{"udp wildcard6", "::", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false, false},
 }
 
 // unused is an address of the kind that nobody has.
@@ -75,6 +76,9 @@ func (k stagedKind) opens(t *testing.T, p *puppet, at netip.AddrPort) service {
 	}
 	if k.option {
 		p.Must(t, 0, unix.SYS_SETSOCKOPT, r.Value, unix.SOL_SOCKET, unix.SO_REUSEPORT, []byte{1, 0, 0, 0}, 4)
+	}
+	if k.reuse {
+		p.Must(t, 0, unix.SYS_SETSOCKOPT, r.Value, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{1, 0, 0, 0}, 4)
 	}
 	raw := rawAddress(at)
 	p.Must(t, 0, unix.SYS_BIND, r.Value, raw, len(raw))

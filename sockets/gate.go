@@ -69,12 +69,6 @@ func (g *gate) add(sockets []*Socket) (int, error) {
 	return added, nil
 }
 
-func (g *gate) empty() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.sockets) == 0
-}
-
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -142,7 +142,7 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	}
 	var behind []*Socket
 	if t.preserved != nil {
-		list, verdict := t.preserved.stageable(b.key, own.uid, switched)
+		list, verdict := t.preserved.stageable(b.key, own, switched)
 		if verdict != nil {
 			t.instead(b.key, verdict)
 			return false, t.withdraw(b, own)

@@ -14,7 +14,7 @@ var errNotNow = errors.New("nothing to stage")
 
 // stageable lists the preserved sockets that a socket of the key, made by a user, may stand behind; none
 // where there is no such address. The error says why it may not be bound beside them.
-func (p *Preserved) stageable(k Key, uid uint32, switched bool) (list []*Socket, why error) {
+func (p *Preserved) stageable(k Key, own callersSocket, switched bool) (list []*Socket, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	overlaps := false
@@ -26,7 +26,7 @@ func (p *Preserved) stageable(k Key, uid uint32, switched bool) (list []*Socket,
 			overlaps = overlaps || s.Key.overlaps(k)
 			continue
 		}
-		if err := s.stageable(k, uid); err != nil {
+		if err := s.stageable(k, own); err != nil {
 			return nil, err
 		}
 		if p.abandoned || s.claimed || switched && s.staged == nil {
@@ -40,7 +40,7 @@ func (p *Preserved) stageable(k Key, uid uint32, switched bool) (list []*Socket,
 	return list, nil
 }
 
-func (s *Socket) stageable(k Key, uid uint32) error {
+func (s *Socket) stageable(k Key, own callersSocket) error {
 	switch {
 	case s.standing:
 		return errors.New("huptime holds the socket (--listen)")
@@ -53,11 +53,19 @@ func (s *Socket) stageable(k Key, uid uint32) error {
 	if err := unix.Fstat(s.fd, &st); err != nil {
 		return os.NewSyscallError("fstat", err)
 	}
-	if st.Uid != uid {
-		return fmt.Errorf("user %d made the old socket and user %d the new one", st.Uid, uid)
+	if st.Uid != own.uid {
+		return fmt.Errorf("user %d made the old socket and user %d the new one", st.Uid, own.uid)
 	}
-	if k.datagram() && !sharesPort(s.fd) {
+	if sharesPort(s.fd) {
+		return nil
+	}
+	if k.datagram() {
 		return errors.New("the old socket was bound without SO_REUSEPORT: datagrams could be lost")
+	}
+	// It may get the option late, but its connections have not got it: SO_REUSEADDR is what lets another socket have the port beside those
+	// (inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+	if on, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil || on == 0 || !own.reuses {
+		return errors.New("the old socket was bound without SO_REUSEPORT and SO_REUSEADDR: its connections are in the way")
 	}
 	return nil
 }

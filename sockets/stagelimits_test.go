@@ -1,6 +1,8 @@
 package sockets
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -103,11 +105,16 @@ func TestStageLate(t *testing.T) {
 		if kind.option || kind.kind == unix.SOCK_DGRAM {
 			continue
 		}
+		kind.reuse = true
 		t.Run(kind.name, func(t *testing.T) {
 			knocks := NewKnocks()
 			at := kind.unused(t)
 			old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
 			was := kind.listens(t, old.puppet, at)
+			for range 3 { // accepted before, and kept
+				dial(t, kind.target(at))
+				old.Must(t, 0, unix.SYS_ACCEPT4, was.fd, 0, 0, 0)
+			}
 			preserved := collect(t, old)
 			next := launchStaged(t, 2, preserved, knocks)
 			clients := kind.crowd(at)
@@ -133,21 +140,27 @@ func TestStageLate(t *testing.T) {
 	}
 }
 
-// A datagram socket that was bound without the option is planted, and the log says so once.
-func TestStageLateDatagrams(t *testing.T) {
-	kind := stagedKinds[8]
-	at := kind.unused(t)
-	knocks := NewKnocks()
-	old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
-	was := kind.listens(t, old.puppet, at)
-	next := launchStaged(t, 2, collect(t, old), knocks)
-	is := kind.listens(t, next.puppet, at)
-	if next.inode(t, is.fd) != old.inode(t, was.fd) {
-		t.Error("it is not planted")
-	}
-	why := next.tracker.PlantedInstead()
-	if len(why) != 1 || !strings.Contains(why["udp://"+at.String()], "SO_REUSEPORT") {
-		t.Error(why)
+// What was bound without the options that it takes is planted, and the log says so once.
+func TestStageTooLate(t *testing.T) {
+	for _, kind := range []stagedKind{stagedKinds[0], stagedKinds[8]} {
+		t.Run(kind.name, func(t *testing.T) {
+			at := kind.unused(t)
+			knocks := NewKnocks()
+			old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
+			was := kind.listens(t, old.puppet, at)
+			next := launchStaged(t, 2, collect(t, old), knocks)
+			is := kind.listens(t, next.puppet, at)
+			if next.inode(t, is.fd) != old.inode(t, was.fd) {
+				t.Error("it is not planted")
+			}
+			why := next.tracker.PlantedInstead()
+			if len(why) != 1 || !strings.Contains(why[fmt.Sprint(kind.network(), "://", at)], "SO_REUSEPORT") {
+				t.Error(why)
+			}
+			if _, err := next.tracker.DialProbe(t.Context(), kind.network(), at.String()); !errors.Is(err, ErrShared) {
+				t.Errorf("a probe: %v", err)
+			}
+		})
 	}
 }
 

@@ -21,6 +21,7 @@ type callersSocket struct {
 	inode  uint64
 	uid    uint32
 	shares bool // it has SO_REUSEPORT
+	reuses bool // it has SO_REUSEADDR
 }
 
 func (b *binding) socketOfCaller() (c callersSocket, err error) {
@@ -28,7 +29,9 @@ func (b *binding) socketOfCaller() (c callersSocket, err error) {
 	if err := unix.Fstat(b.own, &st); err != nil {
 		return c, os.NewSyscallError("fstat", err)
 	}
-	return callersSocket{inode: st.Ino, uid: st.Uid, shares: sharesPort(b.own)}, nil
+	reuse, err := unix.GetsockoptInt(b.own, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	c = callersSocket{inode: st.Ino, uid: st.Uid, shares: sharesPort(b.own), reuses: reuse != 0}
+	return c, os.NewSyscallError("getsockopt", err)
 }
 
 // setShared sets SO_REUSEPORT of the caller's socket.

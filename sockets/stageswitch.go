@@ -241,3 +241,10 @@ func (p *Preserved) closeStaged() {
 		g.settle(list)
 	}
 }
+
+// empty tells whether there is nothing to gate.
+func (g *gate) empty() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sockets) == 0
+}
