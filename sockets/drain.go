@@ -133,7 +133,8 @@ func (d *drain) keepAlive() {
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen
 // for that: nothing can be accepted, forked or handed over between the look and the signal.
 func (d *drain) stop(signal func()) (stopped bool, err error) {
-	if d.t.level == notify.LevelListeners {
+	// What is not gated gets nothing more: nothing is to be held up there, and opaque processes can't be.
+	if d.t.level == notify.LevelListeners && d.g != nil && !d.g.empty() {
 		defer d.t.freezeAll().thaw()
 	}
 	if err := d.survey(); err != nil {

@@ -77,6 +77,7 @@ func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func()) error {
 	defer t.mu.Unlock()
 	if old, ok := t.stage.fetched[st.Ino]; ok {
 		unix.Close(old)
+		t.stage.barred[pid] = true // the bind came again, and did not find it: not for ever
 	}
 	t.stage.fetched[st.Ino] = fd
 	return nil
