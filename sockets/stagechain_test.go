@@ -196,3 +196,39 @@ func TestStageSuddenEnd(t *testing.T) {
 		}
 	}
 }
+
+// The way back says what waits in the sockets of the generation that is left, and only there.
+func TestSwitchBackCounts(t *testing.T) {
+	for _, kind := range stagedKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			knocks := NewKnocks()
+			at := kind.unused(t)
+			old := launchStaged(t, 1, nil, knocks)
+			was := kind.listens(t, old.puppet, at)
+			next := launchStaged(t, 2, collect(t, old), knocks)
+			kind.listens(t, next.puppet, at)
+			come := func(n int) {
+				for range n {
+					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+				}
+			}
+			come(5)
+			if err := next.tracker.Switch(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			come(3)
+			want := 3
+			if kind.kind == unix.SOCK_DGRAM {
+				want = 1 // sockets are counted
+			}
+			lost, err := next.tracker.SwitchBack(t.Context())
+			if err != nil || lost != want {
+				t.Errorf("%d wait, %v; want %d", lost, err, want)
+			}
+			come(2)
+			if n := kind.takes(t, old.puppet, was); n != 7 {
+				t.Errorf("%d of 7 came to the old generation", n)
+			}
+		})
+	}
+}
