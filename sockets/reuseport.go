@@ -23,7 +23,9 @@ type reuseport struct {
 
 	mu    sync.Mutex
 	array []uint64 // inodes, in the kernel's order
-	// of tells whose a socket is, also one that does not listen yet. Those of others than huptime's generations are not in it.
+	// of tells whose a socket is, also one that does not listen yet. Those of others than huptime's
+	// generations are not in it.
+
 	of      map[uint64]*Tracker
 	serving *Tracker  // whose sockets get the clients; nil until a second generation comes
 	probed  *Tracker  // whose sockets a probe reaches; nil where there is no other

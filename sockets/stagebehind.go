@@ -62,8 +62,8 @@ func (s *Socket) stageable(k Key, own callersSocket) error {
 	if k.datagram() {
 		return errors.New("the old socket was bound without SO_REUSEPORT: datagrams could be lost")
 	}
-	// It may get the option late, but its connections have not got it: SO_REUSEADDR is what lets another socket have the port beside those
-	// (inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+	// It may get the option late, but its connections have not got it: SO_REUSEADDR is what lets
+	// another socket have the port beside those (inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
 	if on, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil || on == 0 || !own.reuses {
 		return errors.New("the old socket was bound without SO_REUSEPORT and SO_REUSEADDR: its connections are in the way")
 	}
