@@ -46,6 +46,12 @@ func (w testWriter) Write(b []byte) (int, error) {
 // launch starts a generation. It has room for as many workers.
 func launch(t *testing.T, number int, level notify.Level, from *Preserved, knocks *Knocks, workers int) *generation {
 	t.Helper()
+	return launchPrepared(t, number, level, from, knocks, workers, func(*Tracker) {})
+}
+
+// launchPrepared calls prepare before a call of the generation is answered.
+func launchPrepared(t *testing.T, number int, level notify.Level, from *Preserved, knocks *Knocks, workers int, prepare func(*Tracker)) *generation {
+	t.Helper()
 	if err := notify.Probe(); errors.Is(err, notify.ErrUnsupported) {
 		t.Skip(err)
 	}
@@ -78,6 +84,7 @@ func launch(t *testing.T, number int, level notify.Level, from *Preserved, knock
 	g := &generation{puppet: newPuppet(t, launcher.PID, ours[theirs[0]]), workers: theirs[1:], ours: ours}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.tracker = NewTracker(number, level, from, func() []int { return group(g.PID) }, knocks, log)
+	prepare(g.tracker)
 	served := make(chan error, 1)
 	t.Cleanup(func() {
 		_ = unix.Kill(-g.PID, unix.SIGKILL)

@@ -66,7 +66,7 @@ func (t *Tracker) steerGroups(from *Preserved, choose func(group []*Socket) (sta
 	defer from.mu.Unlock()
 	groups := make(map[Key][]*Socket)
 	for _, s := range from.sockets {
-		if s.fd >= 0 && s.Key.Address.Port() != 0 {
+		if s.fd >= 0 && s.staged == nil && s.Key.Address.Port() != 0 {
 			groups[s.Key] = append(groups[s.Key], s)
 		}
 	}

@@ -42,6 +42,11 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
+	if t.rejoin(r, inode) {
+		if inode, ok, err = proc.DescriptorSocket(r.TID, r.FD()); err != nil || !ok || !r.Valid() {
+			return notify.Continue()
+		}
+	}
 	t.note(r, inode, true)
 	ping(t.toKeep)
 	return notify.Continue()

@@ -37,7 +37,7 @@ func (b *binding) writeFlag(s *Socket) (later bool, err error) {
 	switch now := flags&unix.O_NONBLOCK != 0; {
 	case now == b.nonblock:
 		return false, nil
-	case b.nonblock && s.of != nil && s.of != b.t && s.of.holds(s.Inode):
+	case b.nonblock && s.owner != nil && s.owner != b.t && s.owner.holds(s.Inode):
 		s.wants = &b.nonblock
 		return true, nil
 	}
