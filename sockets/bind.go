@@ -76,6 +76,8 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		if ready, err = t.stageOne(b); err != nil {
 			t.cannot(r, err)
 		}
+	} else if t.flagDiffers(b) {
+		ready = t.postpone(b)
 	}
 	if t.preserved != nil && !ready {
 		held := t.holds

@@ -42,7 +42,7 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
-	if t.rejoin(r, inode) {
+	if t.rejoin(r, inode) || t.decide(r, inode) {
 		if inode, ok, err = proc.DescriptorSocket(r.TID, r.FD()); err != nil || !ok || !r.Valid() {
 			return notify.Continue()
 		}

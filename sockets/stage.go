@@ -23,7 +23,9 @@ type stage struct {
 	fetched  map[uint64]int       // duplicates of callers' sockets, see bindAnew; owned
 	barred   map[int]bool         // processes that can't be made to send one
 	instead  map[Key]string       // why an address is planted
-	pruned   int                  // how many of mine were left when they were last looked through
+	// postponed are sockets that were bound and that are decided about when they listen: see decide.
+	postponed map[uint64]Key
+	pruned    int // how many of mine were left when they were last looked through
 }
 
 // staged is a group in which a generation stands behind its predecessor.
@@ -33,7 +35,7 @@ type staged struct {
 }
 
 func newStage() *stage {
-	return &stage{mine: make(map[uint64]ownSocket), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
+	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
 		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
 		groups: make(map[Key]staged), instead: make(map[Key]string)}
 }
