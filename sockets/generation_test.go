@@ -168,12 +168,25 @@ func (p *puppet) listenOn(t *testing.T, addr netip.AddrPort, flags int) service 
 
 func (p *puppet) bindTo(t *testing.T, addr netip.AddrPort, flags int) service {
 	t.Helper()
+	return p.bindWith(t, addr, flags, 1)
+}
+
+// listenAlone is listenOn for a socket beside which the kernel lets no other have the address.
+func (p *puppet) listenAlone(t *testing.T, addr netip.AddrPort, flags int) service {
+	t.Helper()
+	s := p.bindWith(t, addr, flags, 0)
+	p.Must(t, 0, unix.SYS_LISTEN, s.fd, 16)
+	return s
+}
+
+func (p *puppet) bindWith(t *testing.T, addr netip.AddrPort, flags int, reuse byte) service {
+	t.Helper()
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	fd := p.Must(t, 0, unix.SYS_SOCKET, family, unix.SOCK_STREAM|flags, 0)
-	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{1, 0, 0, 0}, 4)
+	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{reuse, 0, 0, 0}, 4)
 	raw := rawAddress(addr)
 	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
