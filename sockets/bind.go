@@ -76,7 +76,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		if ready, err = t.stageOne(b); err != nil {
 			t.cannot(r, err)
 		}
-	} else if t.flagDiffers(b) {
+	} else if t.postpones(b) {
 		ready = t.postpone(b)
 	}
 	if t.preserved != nil && !ready {
@@ -144,6 +144,11 @@ func (t *Tracker) planted(b *binding, s *Socket) {
 		t.noteSteered(s.Inode) // the group keeps its program
 	}
 	t.nowHas(b, s)
+	if s.late {
+		t.mu.Lock()
+		t.stage.blocking[s.Inode] = struct{}{} // it would seem otherwise at its listen: the flag is there
+		t.mu.Unlock()
+	}
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})

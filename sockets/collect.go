@@ -81,6 +81,7 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 			continue
 		}
 		s.owner = t
+		s.late = s.NonBlock && t.setsFlagLate(inode)
 		t.rescope(s)
 		if s.Key.Address.Family == unix.AF_UNIX {
 			if err := t.locate(s, h.PID); err != nil {

@@ -176,10 +176,9 @@ func steer(s *Socket, program []unix.SockFilter) (steering, error) {
 	err := attach(fd, program)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		unix.Close(fd)
-		if fd, err = plainMember(s); err != nil {
+		if fd, err = plainMember(s, func(fd int) error { return attach(fd, program) }); err != nil {
 			return steering{}, err
 		}
-		err = attach(fd, program)
 	}
 	if err != nil {
 		unix.Close(fd)

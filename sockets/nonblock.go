@@ -35,7 +35,7 @@ func (b *binding) writeFlag(s *Socket) (later bool, err error) {
 		return false, os.NewSyscallError("fcntl", err)
 	}
 	switch now := flags&unix.O_NONBLOCK != 0; {
-	case now == b.nonblock:
+	case now == b.nonblock, s.late:
 		return false, nil
 	case s.owner != nil && s.owner != b.t && s.owner.holds(s.Inode):
 		s.wants = &b.nonblock

@@ -42,6 +42,9 @@ type Socket struct {
 	owner  *Tracker   // of the generation that it was collected from; nil for what none has bound
 	staged *reuseport // a generation that starts, or has taken over, has sockets of its own beside it; nil else
 
+	late   bool // the service sets O_NONBLOCK after its listen
+	shared bool // SO_REUSEPORT is the supervisor's: see share
+
 	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
 	steered bool
 	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
@@ -265,6 +268,11 @@ func (p *Preserved) ReleaseClaimed() {
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
 func (p *Preserved) Close() {
 	p.closeStaged()
+	for _, s := range p.Sockets() {
+		if s.staged == nil {
+			s.shareNoMore()
+		}
+	}
 	p.release(func(s *Socket) bool {
 		if s.claimed && s.owner != nil {
 			_ = s.flagRestored() // who has claimed it has failed

@@ -33,6 +33,7 @@ type reuseport struct {
 	// helper is plainMember's, where no program can be attached by the group's own sockets; owned; else -1.
 	helper int
 	apart  uint64 // its inode
+	buffer buffer // see settle
 	theirs bool   // the service has attached a program of its own
 }
 
@@ -111,7 +112,7 @@ func listeners(k Key) ([]inetSocket, error) {
 func (g *reuseport) indexes(t *Tracker) (list []uint32) {
 	for i, inode := range g.array {
 		by, ours := g.of[inode]
-		if t != nil && (by == t || !ours && inode != g.apart && t == g.serving) {
+		if t != nil && (by == t || !ours && inode != g.apart && inode != g.buffer.inode && t == g.serving) {
 			list = append(list, uint32(i))
 		}
 	}
@@ -171,9 +172,7 @@ func (g *reuseport) byAny(attach func(fd int) error) error {
 		if errors.Is(failed, unix.EOPNOTSUPP) || errors.Is(failed, unix.EINVAL) {
 			// A multipath socket takes none, and one that was bound without SO_REUSEPORT is in no group until
 			// a second one comes.
-			if failed = g.help(s); failed == nil {
-				return attach(g.helper)
-			}
+			failed = g.help(s, attach)
 		}
 		if failed == nil {
 			return nil
@@ -183,11 +182,11 @@ func (g *reuseport) byAny(attach func(fd int) error) error {
 }
 
 // help adds a socket of the supervisor's own. g.mu is held.
-func (g *reuseport) help(s *Socket) error {
+func (g *reuseport) help(s *Socket, attach func(fd int) error) error {
 	if s.Key.datagram() {
 		return fmt.Errorf("%w: %w", errUnsteered, unix.EINVAL) // what came to it would be lost
 	}
-	fd, err := plainMember(s)
+	fd, err := plainMember(s, attach)
 	if err != nil {
 		return err
 	}
@@ -220,6 +219,13 @@ func (g *reuseport) refreshed() error {
 
 // detach lets the kernel choose by itself. g.mu is held.
 func (g *reuseport) detach() {
+	if g.helper >= 0 {
+		// Without a program it might be chosen. Once it has gone every answer is a good one: those that are left are all of the serving
+		// generation's.
+		_ = g.attach(false)
+		g.dismiss()
+		return
+	}
 	if !g.theirs {
 		_ = g.byAny(func(fd int) error {
 			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0) != nil {
@@ -237,11 +243,53 @@ func (g *reuseport) dismiss() {
 		return
 	}
 	unix.Close(g.helper)
-	g.all.settleIn(g.apart, nil)
-	if i := slices.Index(g.array, g.apart); i >= 0 {
+	g.left(g.apart)
+	g.helper, g.apart = -1, 0
+}
+
+// left notes that a socket of the supervisor's own has left the group. g.mu is held.
+func (g *reuseport) left(inode uint64) {
+	g.all.settleIn(inode, nil)
+	if i := slices.Index(g.array, inode); i >= 0 {
 		last := len(g.array) - 1
 		g.array[i] = g.array[last]
 		g.array = g.array[:last]
 	}
-	g.helper, g.apart = -1, 0
+}
+
+// buffer is a second socket of the supervisor's own in a group. It is the last one there when others leave, so that it takes their places, and the
+// program holds.
+type buffer struct {
+	fd    int
+	inode uint64
+}
+
+// addBuffer adds it, where a program can be attached by the helper alone. g.mu is held.
+func (g *reuseport) addBuffer(like *Socket) {
+	if g.helper < 0 || g.buffer.inode != 0 {
+		return
+	}
+	fd, err := plainMember(like, func(int) error { return nil }) // the program is there
+	if err != nil {
+		return
+	}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		unix.Close(fd)
+		return
+	}
+	g.buffer = buffer{fd, st.Ino}
+	g.all.settleIn(st.Ino, g)
+	g.array = append(g.array, st.Ino)
+}
+
+// endBuffer takes it out again. g.mu is held.
+func (g *reuseport) endBuffer() {
+	if g.buffer.inode == 0 {
+		return
+	}
+	unix.Close(g.buffer.fd)
+	g.left(g.buffer.inode)
+	g.buffer = buffer{}
+	_ = g.attach(false) // at once: the last one has changed its place
 }

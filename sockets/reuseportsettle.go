@@ -26,10 +26,12 @@ func (g *reuseport) settle(sockets []*Socket) {
 		g.handles = append(g.handles, held)
 	}
 	for _, s := range sockets {
+		g.addBuffer(s)
 		_ = g.attach(true)
 		g.release([]*Socket{s})
 		_ = g.look()
 	}
+	g.endBuffer()
 	g.finishBy(held)
 }
 

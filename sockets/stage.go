@@ -25,7 +25,8 @@ type stage struct {
 	instead  map[Key]string       // why an address is planted
 	// postponed are sockets that were bound and that are decided about when they listen: see decide.
 	postponed map[uint64]Key
-	pruned    int // how many of mine were left when they were last looked through
+	blocking  map[uint64]struct{} // sockets that were blocking at their listen
+	pruned    int                 // how many of mine were left when they were last looked through
 }
 
 // staged is a group in which a generation stands behind its predecessor.
@@ -35,7 +36,7 @@ type staged struct {
 }
 
 func newStage() *stage {
-	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
+	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
 		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
 		groups: make(map[Key]staged), instead: make(map[Key]string)}
 }

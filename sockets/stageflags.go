@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"log/slog"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,18 +11,40 @@ import (
 	"huptime/notify"
 )
 
-// Where a new version binds a socket that is blocking and the old one's is not, or the other way round, a plant would change the flag for both:
-// O_NONBLOCK belongs to the open file description. What the new one wants shows at its listen only: many make the socket blocking, bind it and
-// set the flag afterwards (Python's asyncio does). So the bind runs, on a socket of its own beside the preserved one (SO_REUSEPORT), and
-// at the listen the preserved one is planted if both are of one mind by then; else the generation keeps its own, staged.
+// A plant changes O_NONBLOCK for both generations where the new version wants it otherwise than the old one: it belongs to the open file
+// description. What the new one wants shows at its listen only: many make the socket blocking, bind it and set the flag afterwards (Python's
+// asyncio does). So such a bind runs, on a socket of its own beside the preserved one (SO_REUSEPORT), and at the listen the preserved one is
+// planted if both are of one mind by then; else the generation keeps its own, staged.
+//
+// Some set the flag when they listen already (redis does). Of a service that has done so the next version is taken to do it too: its socket is
+// planted at the bind, and the flag stays as it is.
 
-// flagDiffers tells whether a bind is to run so.
-func (t *Tracker) flagDiffers(b *binding) bool {
+// postpones tells whether a bind is to run so.
+func (t *Tracker) postpones(b *binding) bool {
 	if t.stage.on || t.preserved == nil || b.own < 0 || !b.key.isTCP() || !b.key.stageable() || t.sharing != nil {
 		return false
 	}
 	s := t.preserved.unclaimed(b.key)
-	return s != nil && s.NonBlock != b.nonblock
+	return s != nil && !s.late && !(b.nonblock && s.NonBlock)
+}
+
+// noteFlag notes, at the listen of a socket, that it is blocking yet. t.mu is not held.
+func (t *Tracker) noteFlag(r *notify.Request, inode uint64) {
+	info, err := proc.ReadFDInfo(r.TID, r.FD())
+	if err != nil || info.Flags&unix.O_NONBLOCK != 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stage.blocking[inode] = struct{}{}
+}
+
+// setsFlagLate tells whether a socket that is non-blocking now was blocking when the service listened on it.
+func (t *Tracker) setsFlagLate(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.stage.blocking[inode]
+	return ok
 }
 
 // unclaimed is the first unclaimed socket of a key, or nil.
@@ -42,12 +65,8 @@ func (t *Tracker) postpone(b *binding) bool {
 		return false
 	}
 	for _, s := range list {
-		if fd, ok := s.copy(); ok {
-			err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			unix.Close(fd)
-			if err != nil {
-				return false
-			}
+		if s.share() != nil {
+			return false
 		}
 	}
 	if !own.shares && b.setShared(1) != nil {
@@ -88,6 +107,7 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 		return false
 	}
 	if s != nil {
+		s.shareNoMore()
 		t.planted(b, s)
 	}
 	return s != nil
@@ -125,4 +145,28 @@ func (t *Tracker) holdAccept(r *notify.Request, s *Socket) notify.Reply {
 		r.Answer(notify.Continue())
 	}()
 	return notify.Later()
+}
+
+// share lets another socket be bound beside this one, as long as no connection keeps it from that.
+func (s *Socket) share() error {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.fd < 0 {
+		return os.ErrClosed
+	}
+	if sharesPort(s.fd) {
+		return nil
+	}
+	s.shared = true
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+}
+
+// shareNoMore takes back what share has done, where nothing came of it.
+func (s *Socket) shareNoMore() {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.shared && s.fd >= 0 {
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0)
+	}
+	s.shared = false
 }

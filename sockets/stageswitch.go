@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Switch sends all clients to the generation's own sockets. Its predecessor's are surplus from then on: the
@@ -102,6 +104,9 @@ func (g *reuseport) switchTo(t *Tracker) (switched bool, err error) {
 	defer g.mu.Unlock()
 	if err := g.look(); err != nil {
 		return false, err
+	}
+	if g.helper >= 0 && g.key.Protocol == unix.IPPROTO_TCP && len(g.array) > 2 {
+		g.dismiss() // there is a group now, and its own sockets take programs
 	}
 	before := g.serving
 	g.serving = t

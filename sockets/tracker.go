@@ -172,6 +172,8 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.stage.mine, inode)
 	delete(t.stage.set, inode)
 	delete(t.stage.taken, inode)
+	delete(t.stage.blocking, inode)
+	delete(t.stage.postponed, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)
