@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"huptime/sockets"
 )
 
 // probation is the time in which a new generation serves and the old one, which is gated and not stopped, can take over again
@@ -195,6 +197,7 @@ func (m *machine) goBack() {
 	old.successor = nil
 	began := time.Now()
 	go func() { // ends with the generation, or before
+		go sockets.RouseAt(from.Sockets())(t.g.ctx) // it may have been told of clients that it never takes
 		err := t.g.process.SwitchBack(old.ctx)
 		from.ListenAgain()
 		err = errors.Join(err, old.process.Ungate(old.ctx, from.Sockets()))

@@ -184,6 +184,7 @@ type evidence struct {
 	firm        map[uint64]struct{}         // of these: not only by an edge-triggered entry of an epoll set
 	inAccept    map[uint64]int              // socket → in how many looks somebody was inside accept
 	polled      map[uint64]struct{}         // sockets of which somebody waited to be told
+	watched     int                         // how often it was looked what its predecessor does; AwaitReady's
 	looks       map[uint64]*looks           // socket → how often it was looked for who waits
 	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
 	late        map[uint64]lateListener     // listening sockets that were opened after it was ready

@@ -141,7 +141,10 @@ func (t *Tracker) AwaitReady(ctx context.Context) error {
 			}
 			return nil
 		}
-		if missing == lacksListen && r.preserved > 0 {
+		switch {
+		case t.predecessorUndecided():
+			pause = shortest + shortest // it is about to be gated
+		case missing == lacksListen && r.preserved > 0:
 			pause = longer // only a listen can change it, and that one is heard of
 		}
 		timer.Reset(max(pause, share*time.Since(began)))
@@ -176,6 +179,7 @@ func (t *Tracker) sayAssumed(r readiness) {
 func (t *Tracker) readiness(n int) readiness {
 	r := readiness{first: t.generation == 1, change: t.asks.AddressChange}
 	must := t.claims(&r)
+	t.watchPredecessor()
 
 	t.mu.Lock()
 	r.unseen, r.passed = t.unseen, t.passed

@@ -66,11 +66,16 @@ func RouseAt(sockets []*Socket) func(ctx context.Context) {
 	}
 }
 
+// naiveLooks is how many looks in a row must find clients that nobody takes before one more is sent to a naive server.
+const naiveLooks = 4
+
 // queue is the accept queue of a listening socket.
 type queue struct {
 	fd     int // owned
 	key    Key
 	file   *paths.Found // of a unix socket with a path; owned
+	naive  bool         // whoever takes a connection does nothing but accept, and may complain of one that asks nothing
+	seen   int          // how many looks in a row have found no fewer
 	waited uint32       // how many were in it at the last look
 }
 
@@ -83,7 +88,7 @@ func queueOf(s *Socket) (q queue, ok bool) {
 	if !ok {
 		return queue{}, false
 	}
-	q = queue{fd: fd, key: s.Key}
+	q = queue{fd: fd, key: s.Key, naive: s.owner != nil && s.owner.onlyAccepts(s.Inode)}
 	if s.file != nil {
 		q.file, _ = s.file.found.Clone()
 	}
@@ -115,6 +120,11 @@ func rouse(queues []queue) {
 		q := &queues[i]
 		n := q.waiting()
 		if q.waited > 0 && n >= q.waited {
+			q.seen++
+		} else {
+			q.seen = 0
+		}
+		if q.seen > 0 && (!q.naive || q.seen%naiveLooks == 0) {
 			q.connect()
 		}
 		q.waited = n

@@ -100,11 +100,6 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 		}
 	}
 	predecessor := t.predecessor()
-	if predecessor != nil {
-		if unsure := predecessor.undecided(t.preserved.Sockets()); len(unsure) > 0 {
-			predecessor.witness(lookAt(predecessor.pids(), unsure), unsure)
-		}
-	}
 	if predecessor != nil && (len(wanted) > 0 || len(r.unclaimed) > 0 || t.asks.Workers != 0) {
 		predecessor.lookAfterOld(must, r)
 	}
@@ -181,6 +176,26 @@ func (t *Tracker) predecessor() *Tracker {
 	t.preserved.mu.Lock()
 	defer t.preserved.mu.Unlock()
 	return t.preserved.old
+}
+
+// manyLooks is how often it is looked whether a generation does nothing but accept, at the most.
+const manyLooks = 12
+
+// watchPredecessor looks whether the generation that serves does nothing but accept; see onlyAccepts.
+func (t *Tracker) watchPredecessor() {
+	if !t.predecessorUndecided() {
+		return
+	}
+	t.watched++
+	predecessor := t.predecessor()
+	unsure := predecessor.undecided(t.preserved.Sockets())
+	predecessor.witness(lookAt(predecessor.pids(), unsure), unsure)
+}
+
+// predecessorUndecided tells whether that is not known yet, and may still be seen. AwaitReady's goroutine calls it.
+func (t *Tracker) predecessorUndecided() bool {
+	predecessor := t.predecessor()
+	return predecessor != nil && t.watched < manyLooks && len(predecessor.undecided(t.preserved.Sockets())) > 0
 }
 
 // lookAfterOld looks, while its successor starts, at a generation that serves: which sockets it waits on at all, and which it has closed
