@@ -312,9 +312,13 @@ func (d *drain) attribute() {
 		return
 	}
 	theirs, _ := proc.Holders(d.newer(), accepted)
-	for inode := range accepted {
-		if _, ok := theirs[inode]; !ok {
-			d.own[uint32(inode)] = struct{}{}
+	d.t.mu.Lock()
+	from := d.t.shrinking
+	d.t.mu.Unlock()
+	for _, c := range d.conns {
+		if _, ok := theirs[uint64(c.Inode)]; ok || c.Inode == 0 || from != nil && !from.cameBefore(c) {
+			continue // with sockets of their own the later generations have all that has come since
 		}
+		d.own[c.Inode] = struct{}{}
 	}
 }

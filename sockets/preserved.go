@@ -88,7 +88,9 @@ type Preserved struct {
 	// abandoned: see Abandoned.
 	abandoned bool
 	// old is the generation that they were collected from; nil where there is none.
-	old      *Tracker
+	old *Tracker
+	// before are the clients of each port at the moment when the clients were sent to own sockets of a new generation.
+	before   map[uint16]map[netip.AddrPort]struct{}
 	stagedBy *Tracker // whose own sockets stand for these; nil where there are none
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering

@@ -180,8 +180,13 @@ func (g *reuseport) joined(inode uint64) bool {
 // retire makes surplus of the preserved sockets of a group.
 func (p *Preserved) retire(g *reuseport) {
 	early := handshakes(g.key)
+	before := clientsAt(g.key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.before == nil {
+		p.before = make(map[uint16]map[netip.AddrPort]struct{})
+	}
+	p.before[g.key.Address.Port()] = before
 	for _, s := range p.sockets {
 		if s.staged == g {
 			s.surplus = true
@@ -191,6 +196,39 @@ func (p *Preserved) retire(g *reuseport) {
 			}
 		}
 	}
+}
+
+// clientsAt lists the clients of a port at this moment, of whatever generation: who is among them came before the switch.
+func clientsAt(k Key) map[netip.AddrPort]struct{} {
+	clients := handshakes(k)
+	if clients == nil {
+		return nil // datagrams have none
+	}
+	diag, err := NewDiag()
+	if err != nil {
+		return clients
+	}
+	defer diag.Close()
+	list, err := diag.TCPConnections(nil, map[uint16]struct{}{k.Address.Port(): {}})
+	if err != nil {
+		return clients
+	}
+	for _, c := range list {
+		clients[c.Remote] = struct{}{}
+	}
+	return clients
+}
+
+// cameBefore tells whether a connection that may be anybody's came before the clients were sent to another generation. Where they were not it may have.
+func (p *Preserved) cameBefore(c Connection) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clients, switched := p.before[c.Local.Port()]
+	if !switched {
+		return true
+	}
+	_, before := clients[c.Remote]
+	return before
 }
 
 // reinstate undoes retire.

@@ -184,7 +184,7 @@ type process struct {
 func run(b *testing.B, command []string, flags ...string) *process {
 	b.Helper()
 	if flags != nil {
-		command = append(append([]string{huptime, "--log-format=json"}, flags...), command...)
+		command = append(append([]string{huptime, "--log-format=json", "--min-ready=20ms"}, flags...), command...)
 	}
 	p := &process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{}), changed: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()

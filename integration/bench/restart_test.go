@@ -14,11 +14,16 @@ import (
 // the same service alone to its first answer. What is reported is the difference: what huptime adds.
 func BenchmarkFirstAnswer(b *testing.B) {
 	const pairs = 15
-	for _, kind := range []string{"nginx", "node", "go", "python"} {
-		b.Run(kind, func(b *testing.B) {
+	for _, c := range []struct{ name, kind, flag string }{
+		{"nginx", "nginx", "--fork"}, {"node", "node", "--fork"}, {"go", "go", "--fork"}, {"python", "python", "--fork"},
+		{"nginx-staged", "nginx", "--stage"}, {"node-staged", "node", "--stage"}, {"go-staged", "go", "--stage"},
+		{"python-staged", "python", "--stage"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			kind := c.kind
 			for b.Loop() {
 				s := services[kind](b)
-				h := run(b, s.command, "--track=auto")
+				h := run(b, s.command, "--track=auto", c.flag)
 				s.awaitAnswer(b)
 				h.await(b, "generation ready", 1)
 				var added, own []float64
@@ -45,7 +50,7 @@ func BenchmarkFirstAnswer(b *testing.B) {
 				}
 				report(b, own, "start-ms")
 				report(b, added, "added-ms")
-				row(b, []string{"service", "its own start, ms", "added by huptime, ms"}, kind, spread(own, "%.1f"), spread(added, "%.1f"))
+				row(b, []string{"service", "its own start, ms", "added by huptime, ms"}, c.name, spread(own, "%.1f"), spread(added, "%.1f"))
 			}
 		})
 	}

@@ -16,7 +16,8 @@ type variant struct {
 }
 
 // variants are compared. The service runs alone twice: how far the second is from the first is the noise that the other ratios are to be held against.
-var variants = []variant{{name: "bare"}, {name: "bare again"}, {name: "listeners", flags: []string{"--track=listeners"}}, {name: "connections", flags: []string{"--track=connections"}}}
+var variants = []variant{{name: "bare"}, {name: "bare again"}, {name: "listeners", flags: []string{"--track=listeners"}}, {name: "connections", flags: []string{"--track=connections"}},
+	{name: "staged", flags: []string{"--track=listeners", "--stage"}}}
 
 // BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels, with clients in C
 // that leave the service as much of the machine as clients can: what huptime costs is then largest. The floor is the service under a C program that

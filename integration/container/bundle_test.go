@@ -36,7 +36,7 @@ type bundle struct {
 func scratch(t testing.TB, args ...string) *bundle {
 	t.Helper()
 	b := &bundle{t: t, dir: t.TempDir(), caps: dockerCapabilities, profile: defaultProfile(), env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/"}}
-	b.args = append([]string{"/huptime", "--log-format=json", "--debug"}, args...)
+	b.args = append([]string{"/huptime", "--log-format=json", "--debug", "--min-ready=20ms"}, args...)
 	for _, dir := range []string{"proc", "dev", "sys", "etc", "run", "tmp"} {
 		b.mkdir(dir)
 	}

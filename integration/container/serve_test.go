@@ -19,6 +19,8 @@ type serves struct {
 	kinds []int
 	// vain: epoll sets can't be changed from outside, because the profile denies unshare; a gated process may wake up in vain.
 	vain bool
+	// root: it can't run as a restricted pod does.
+	root bool
 }
 
 var bothKinds = []int{1, 25}
@@ -80,6 +82,33 @@ func TestRestrictedPod(t *testing.T) {
 			eachRuntime(t, func(t *testing.T, r string) {
 				port := freePort(t)
 				s.restart(t, s.make(t, port).restricted().run(r), port)
+			})
+		})
+	}
+}
+
+// staged adds --stage to the arguments of a bundle.
+func (b *bundle) staged() *bundle {
+	b.args = append([]string{b.args[0], "--stage"}, b.args[1:]...)
+	return b
+}
+
+// TestStaged: as root with Docker's capabilities and as a restricted pod. With sockets of its own for each version nobody need be looked into: nginx's
+// workers, which are another user's, finish what their clients have, kept connections too.
+func TestStaged(t *testing.T) {
+	for _, s := range []serves{
+		{name: "go", make: goService, kinds: bothKinds},
+		{name: "nginx", make: nginxService, kinds: bothKinds, root: true},
+		{name: "python prefork", make: pythonService("prefork"), kinds: bothKinds},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			eachRuntime(t, func(t *testing.T, r string) {
+				port := freePort(t)
+				t.Run("root", func(t *testing.T) { s.restart(t, s.make(t, port).staged().run(r), port) })
+				if !s.root {
+					port := freePort(t)
+					t.Run("restricted", func(t *testing.T) { s.restart(t, s.make(t, port).restricted().staged().run(r), port) })
+				}
 			})
 		})
 	}
