@@ -42,14 +42,15 @@ func newPostgres(t *testing.T) postgres {
 	}
 	p := postgres{as: asPostgres(t, dir, binary), service: service{
 		name: "postgres",
-		command: []string{filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1",
-			"-c", "unix_socket_directories=" + dir, "-c", "fsync=off"},
+		command: []string{filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=" + dir, "-c", "fsync=off"},
 		addr: fmt.Sprintf("127.0.0.1:%d", port),
 		ask:  askPostgres,
 	}}
-	init := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+	initdb := filepath.Join(bin, "initdb")
+	init := exec.Command(initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
 	p.as(init)
-	init.Path = filepath.Join(bin, "initdb")
+	init.Path = initdb
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
@@ -158,7 +159,8 @@ func TestPostgres(t *testing.T) {
 				p := newPostgres(t)
 				_, port, _ := strings.Cut(p.addr, ":")
 				ready := strings.NewReplacer("BIN", filepath.Dir(p.command[0]), "PORT", port).Replace(c.ready)
-				h := start(t, slices.Concat([]string{"--track=" + level, "--exec", "--stop-signal=INT", ready, "--"}, p.command), p.as)
+				flags := []string{"--track=" + level, "--exec", "--stop-signal=INT", ready, "--"}
+				h := start(t, append(flags, p.command...), p.as)
 				h.await("generation ready", 1)
 				l := startClients(t, p.addr, p.ask, 1, 1, 1, 1, 1, 1)
 				for i := range restarts {
@@ -185,6 +187,7 @@ func (l *load) withoutStartingUp(what string) {
 	l.failures = slices.DeleteFunc(l.failures, func(f string) bool {
 		return strings.Contains(f, "the database system is starting up")
 	})
-	l.t.Logf("%s: %d of %d requests were answered that the database system is starting up", what, all-len(l.failures), l.requests)
+	l.t.Logf("%s: %d of %d requests were answered that the database system is starting up",
+		what, all-len(l.failures), l.requests)
 	l.check(what)
 }

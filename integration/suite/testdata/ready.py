@@ -77,5 +77,5 @@ if "notify" in at_start and "NOTIFY_SOCKET" in os.environ:
 while True:
     c, address = s.accept()
     if "accepted" in at_start:
-        say("accepted %d" % address[1])
+        say("pid %d accepted %d" % (os.getpid(), address[1]))
     threading.Thread(target=handle, args=(c,), daemon=True).start()
