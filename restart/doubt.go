@@ -2,6 +2,7 @@ package restart
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -39,7 +40,8 @@ func (m *machine) doubt(t *probation, why error) {
 	g.awaited = awaited
 	g.limit = m.after(max(0, m.cfg.ReadyTimeout-time.Since(g.began)), func() { m.readyTimeout(g) })
 	go func() { // ends with either generation, or before
-		if err := old.process.Ungate(old.ctx, g.from.Sockets()); err != nil && old.ctx.Err() == nil {
+		err := g.process.SwitchBack(old.ctx)
+		if err = errors.Join(err, old.process.Ungate(old.ctx, g.from.Sockets())); err != nil && old.ctx.Err() == nil {
 			m.log.Error("the old generation does not accept again wholly", "generation", old.number, "error", err.Error())
 		}
 		if err := g.process.AwaitAgain(await); await.Err() == nil {

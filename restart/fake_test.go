@@ -44,6 +44,7 @@ type fake struct {
 	serving   chan struct{}
 	bad       chan error
 	accepting chan error
+	switched  error
 	lacking   string
 	undropped bool
 	finished  chan struct{}
@@ -160,6 +161,10 @@ func (f *fake) AwaitAccepting(ctx context.Context, _ time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+func (f *fake) Switch(context.Context) error { return f.switched }
+
+func (f *fake) SwitchBack(context.Context) error { return nil }
 
 func (f *fake) Doubt() { f.note("doubt") }
 

@@ -32,7 +32,7 @@ func (m *machine) execRestart(from *sockets.Preserved) {
 		return
 	}
 	old := m.current
-	m.retire(old, nil, func() { old.process.Gather(from) }, from.WithoutSurplus)
+	m.retire(old, nil, func() error { old.process.Gather(from); return nil }, from.WithoutSurplus)
 }
 
 // openGap takes over the sockets for which clients will wait.

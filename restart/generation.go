@@ -100,6 +100,11 @@ type process interface {
 	// Gather is told what a successor will find that starts when this generation is over: of each SO_REUSEPORT group one socket gets all
 	// clients from now on, and this generation serves those that wait in the others. It comes before Gate.
 	Gather(from *sockets.Preserved)
+	// Switch sends all clients to the sockets of its own that the generation has (Config.Stage); it does nothing where it has none. On an error the
+	// clients are its predecessor's.
+	Switch(ctx context.Context) error
+	// SwitchBack undoes Switch.
+	SwitchBack(ctx context.Context) error
 	// Gate makes the generation stop accepting on the sockets that which lists, now and whenever it is
 	// asked again during the drain, and tells how many accepted connections it has.
 	Gate(ctx context.Context, which func() []*sockets.Socket) (int, error)

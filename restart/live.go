@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -27,6 +28,7 @@ type live struct {
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	notices  *notices                 // what it says of itself; nil where nobody asks
 	prober   *prober
+	staged   bool // it has sockets of its own
 	// mustNotify tells whether it must say that it is ready.
 	mustNotify func() bool
 	trace      notify.Trace
@@ -75,12 +77,36 @@ func (p *live) awaitShown(ctx context.Context) error {
 	if err := p.tracker.AwaitReady(ctx); err != nil {
 		return err
 	}
+	if err := p.tracker.Proven(ctx); err != nil {
+		return err
+	}
 	if p.notices != nil && p.mustNotify() {
 		if err := p.notices.await(ctx); err != nil {
 			return err
 		}
 	}
 	return p.prober.await(ctx)
+}
+
+// dialProbe connects a probe: to this generation alone, where it has a socket of its own.
+func (p *live) dialProbe(ctx context.Context, network, address string) (net.Conn, error) {
+	if p.staged {
+		c, err := p.tracker.DialProbe(ctx, network, address)
+		if !errors.Is(err, sockets.ErrShared) {
+			return c, err
+		}
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+// Switch implements process.
+func (p *live) Switch(ctx context.Context) error { return p.tracker.Switch(ctx) }
+
+// SwitchBack implements process.
+func (p *live) SwitchBack(ctx context.Context) error {
+	_, err := p.tracker.SwitchBack(ctx) // which has logged what is lost
+	return err
 }
 
 func (p *live) serve(l *notify.Listener) {

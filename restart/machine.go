@@ -212,13 +212,14 @@ func (m *machine) promote(g *generation) {
 	m.log.Info("generation ready", "generation", g.number, "after", since(g.began))
 	if old != nil {
 		old.successor = g
-		shrink := func() {
-			if g.from != nil {
+		m.trial = m.newTrial(g, old)
+		m.retire(old, g, func() error {
+			err := g.process.Switch(g.ctx)
+			if g.from != nil && err == nil {
 				old.process.Shrink(g.from)
 			}
-		}
-		m.trial = m.newTrial(g, old)
-		m.retire(old, g, shrink, g.from.Claimed)
+			return err
+		}, g.from.Claimed)
 		return
 	}
 	if m.proves(g, gap) {

@@ -188,3 +188,9 @@ func (p *plain) Doubt() {}
 
 // AwaitAgain implements process.
 func (p *plain) AwaitAgain(context.Context) error { return nil }
+
+// Switch implements process.
+func (p *plain) Switch(context.Context) error { return nil }
+
+// SwitchBack implements process.
+func (p *plain) SwitchBack(context.Context) error { return nil }

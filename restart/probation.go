@@ -2,6 +2,7 @@ package restart
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -177,6 +178,14 @@ func (m *machine) fail(reason string) {
 	}
 }
 
+// notSwitched follows where the clients could not be sent to the new generation: that has failed.
+func (m *machine) notSwitched(old, by *generation, err error) {
+	if t := m.trial; t != nil && t.g == by && old.state != over && !t.back {
+		m.fail("cannot switch to it: " + err.Error())
+	}
+	m.gated(old, by, 0, err)
+}
+
 // goBack lets the old generation accept again. Clients wait in the sockets' queues meanwhile.
 func (m *machine) goBack() {
 	t := m.trial
@@ -186,8 +195,9 @@ func (m *machine) goBack() {
 	old.successor = nil
 	began := time.Now()
 	go func() { // ends with the generation, or before
+		err := t.g.process.SwitchBack(old.ctx)
 		from.ListenAgain()
-		err := old.process.Ungate(old.ctx, from.Sockets())
+		err = errors.Join(err, old.process.Ungate(old.ctx, from.Sockets()))
 		m.post(func() { m.wentBack(t, began, err) })
 	}()
 }

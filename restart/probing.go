@@ -73,6 +73,11 @@ func (p *prober) awaitBad(ctx context.Context) error {
 	}
 }
 
+// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach the new one and nobody else.
+func (c *Config) stages() bool {
+	return c.Stage || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { _, _, connects := p.Address(); return connects })
+}
+
 func (p *prober) try(ctx context.Context, probe probe.Probe, limit time.Duration) error {
 	o := p.options
 	o.Timeout = limit

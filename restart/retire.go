@@ -94,9 +94,9 @@ func (m *machine) replace() {
 	m.launch(from)
 }
 
-// retire gates the old generation on the sockets that which lists, once prepare, if there is one, has returned. by is the new one, which is ready, or
+// retire gates the old generation on the sockets that which lists, once prepare has returned; on its error the old one stays as it was. by is the new one, which is ready, or
 // nil in exec mode, where it is yet to come.
-func (m *machine) retire(old, by *generation, prepare func(), which func() []*sockets.Socket) {
+func (m *machine) retire(old, by *generation, prepare func() error, which func() []*sockets.Socket) {
 	old.state = gating
 	gating, stop := context.WithCancel(old.ctx)
 	old.ungate = stop
@@ -105,8 +105,10 @@ func (m *machine) retire(old, by *generation, prepare func(), which func() []*so
 		claims = by.from
 	}
 	go func() {
-		if prepare != nil {
-			prepare()
+		if err := prepare(); err != nil {
+			stop()
+			m.post(func() { m.notSwitched(old, by, err) })
+			return
 		}
 		rousing, gated := context.WithCancel(old.ctx)
 		if claims != nil {

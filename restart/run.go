@@ -191,6 +191,13 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	p.prober = &prober{cfg: &s.cfg, options: probe.Options{Statuses: s.cfg.ReadyStatus, Run: s.runProbe,
 		Env: []string{fmt.Sprintf("HUPTIME_GENERATION=%d", number), fmt.Sprintf("HUPTIME_PID=%d", launcher.PID)}}}
 	p.mustNotify = func() bool { return s.waitsForNotice(number) }
+	p.prober.options.Dial = p.dialProbe
+	if p.staged = s.cfg.stages(); p.staged {
+		if err := p.tracker.Stage(); err != nil {
+			s.cfg.Log.Warn("cannot stage", "generation", number, "error", err.Error())
+			p.staged = false
+		}
+	}
 	if notices != nil {
 		go notices.take(func() { s.heardReady(number) }) // ends with the socket, which is closed with the generation
 	}

@@ -37,7 +37,7 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 		t.acceptGated(g, r, reasked)
 	case starting, flags:
 		if inode, ok := t.nowAccepts(r); ok {
-			if reply, ok := t.early(inode); ok {
+			if reply, ok := t.early(r, inode); ok {
 				return reply
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,4 +132,68 @@ func (e *evidence) doubtful(inode uint64) bool {
 	_, firm := e.firm[inode]
 	const first, most = 250 * time.Millisecond, 4
 	return !firm && time.Since(e.doubted) < first<<min(e.doubts, most)
+}
+
+// Proven returns nil once a generation that has sockets of its own, see Stage, has been seen to accept on those of them on which it was only seen to
+// wait by an edge-triggered entry of an epoll set: it is made a connection that nobody else can get. It returns ctx's error when ctx ends before.
+func (t *Tracker) Proven(ctx context.Context) error {
+	for _, s := range t.unprovenOwn() {
+		if err := t.prove(ctx, s.inode, s.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownUnproven is a socket of the generation's own of which nothing firm is known.
+type ownUnproven struct {
+	inode uint64
+	key   Key
+}
+
+func (t *Tracker) unprovenOwn() (list []ownUnproven) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stage.on {
+		return nil // there is nothing to reach it by
+	}
+	for inode := range t.listening {
+		own, ok := t.stage.mine[inode]
+		_, firm := t.firm[inode]
+		_, late := t.late[inode]
+		if ok && !own.planted && !firm && !late && own.key.isTCP() && len(t.waitedBy[inode]) > 0 {
+			list = append(list, ownUnproven{inode, own.key})
+		}
+	}
+	return list
+}
+
+// prove connects to a socket of the generation's own and waits until the connection is taken.
+func (t *Tracker) prove(ctx context.Context, inode uint64, k Key) error {
+	t.mu.Lock()
+	t.proving = inode
+	t.mu.Unlock()
+	at := k.Address.AddrPort
+	c, err := t.DialProbe(ctx, "tcp", net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port()))))
+	if err != nil {
+		return ctx.Err() // it can't be reached so: what was seen has to do
+	}
+	defer c.Close()
+	for {
+		list, err := listeners(k)
+		if err != nil {
+			return nil
+		}
+		i := slices.IndexFunc(list, func(s inetSocket) bool { return uint64(s.Inode) == inode })
+		if i < 0 || list[i].waiting == 0 {
+			break
+		}
+		if !pause(ctx, acceptsLook) {
+			return ctx.Err()
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.firm[inode], t.proving = struct{}{}, 0
+	return nil
 }

@@ -44,10 +44,15 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		}
 	}()
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
-	if address.chosen() || !shared && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
+	staging := t.stage.on && (address.Family == unix.AF_INET || address.Family == unix.AF_INET6)
+	if address.chosen() || !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, own, err := t.wanted(r)
+	if own < 0 && err == nil && staging && t.bindAnew(b) {
+		later = true // or never: the call comes again
+		return notify.Later()
+	}
 	if err != nil {
 		t.cannot(r, err)
 		return notify.Continue()
@@ -66,7 +71,15 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	b.key, b.cloexec = key, info.CloseOnExec()
-	if t.preserved != nil {
+	ready := false
+	if staging {
+		if ready, err = t.stageOne(b); err != nil {
+			t.cannot(r, err)
+		}
+	} else if t.postpones(b) {
+		ready = t.postpone(b)
+	}
+	if t.preserved != nil && !ready {
 		held := t.holds
 		if t.sharing != nil && !t.sharing.own {
 			held = b.holds // each copy may claim it once
@@ -130,6 +143,12 @@ func (t *Tracker) planted(b *binding, s *Socket) {
 	if s.steered {
 		t.noteSteered(s.Inode) // the group keeps its program
 	}
+	t.nowHas(b, s)
+	if s.late {
+		t.mu.Lock()
+		t.stage.blocking[s.Inode] = struct{}{} // it would seem otherwise at its listen: the flag is there
+		t.mu.Unlock()
+	}
 	if t.sharing != nil {
 		if pid, err := proc.Tgid(b.r.TID); err == nil {
 			t.sharing.ownerOf(b.key, owner{pid, s.Inode})
@@ -186,7 +205,12 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 	if err != nil {
 		return Key{}, false, -1, err
 	}
-	fd, err := duplicate(pid, r.FD())
+	fd, err := t.stage.copyCaller(pid, r.FD())
+	if denied(err) {
+		if fetched, ok := t.takeFetched(r); ok {
+			fd, err = fetched, nil
+		}
+	}
 	if denied(err) && t.sharing != nil && t.sharing.own {
 		return Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}

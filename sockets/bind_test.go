@@ -87,41 +87,49 @@ func TestBindOthers(t *testing.T) {
 	})
 }
 
-// A descriptor stays what the new version made it: its number, close-on-exec, and whether it blocks.
+// A descriptor stays what the new version made it: its number, close-on-exec, and whether it blocks. What the old one has stays as it was.
 func TestBindKeepsDescriptor(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		var addrs, at []service
-		wanted := []int{unix.SOCK_NONBLOCK, 0, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC, unix.SOCK_CLOEXEC}
-		old, next, p := twoGenerations(t, level, func(g *generation) {
-			for _, flags := range []int{0, unix.SOCK_NONBLOCK, unix.SOCK_CLOEXEC, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC} {
-				addrs = append(addrs, g.listenOn(t, loopback, flags))
+		all := []int{0, unix.SOCK_NONBLOCK, unix.SOCK_CLOEXEC, unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC}
+		for _, flags := range all {
+			for _, before := range []int{0, unix.SOCK_NONBLOCK} {
+				var first service
+				old, next, _ := twoGenerations(t, level, func(g *generation) { first = g.listenOn(t, loopback, before) })
+				sockets := openSockets(t, next.PID)
+				s := next.listenOn(t, first.addr, flags)
+				if planted, same := next.inode(t, s.fd) == old.inode(t, first.fd), flags&unix.SOCK_NONBLOCK == before; planted != same {
+					t.Errorf("flags %#x beside %#x: planted is %v", flags, before, planted)
+				}
+				if after := openSockets(t, next.PID); after != sockets+1 {
+					t.Errorf("%d sockets, and then %d", sockets, after)
+				}
+				if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (flags&unix.SOCK_CLOEXEC != 0) {
+					t.Errorf("flags %#x: descriptor flags %d", flags, on)
+				}
+				for g, at := range map[*generation]service{next: s, old: first} {
+					wants := flags
+					if g == old {
+						wants = before
+					}
+					if on := g.Must(t, 0, unix.SYS_FCNTL, at.fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (wants&unix.SOCK_NONBLOCK != 0) {
+						t.Errorf("flags %#x beside %#x: status flags %#x", flags, before, on)
+					}
+				}
 			}
-		})
-		for i, flags := range wanted {
-			before := openSockets(t, next.PID)
-			s := next.bindTo(t, addrs[i].addr, flags)
-			if next.inode(t, s.fd) != old.inode(t, addrs[i].fd) {
-				t.Errorf("socket %d was not planted", i)
-			}
-			if after := openSockets(t, next.PID); after != before+1 {
-				t.Errorf("%d sockets, and then %d", before, after)
-			}
-			if on := next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_GETFD, 0); on&unix.FD_CLOEXEC != 0 != (flags&unix.SOCK_CLOEXEC != 0) {
-				t.Errorf("socket %d: descriptor flags %d", i, on)
-			}
-			// The old one accepts yet: it must not be told EAGAIN.
-			if on := old.Must(t, 0, unix.SYS_FCNTL, addrs[i].fd, unix.F_GETFL, 0); flags&unix.SOCK_NONBLOCK != 0 && on&unix.O_NONBLOCK != 0 {
-				t.Errorf("socket %d of the old generation: status flags %#x", i, on)
-			}
-			at = append(at, s)
 		}
-		if err := old.tracker.Gate(t.Context(), p.Claimed()); err != nil {
-			t.Fatal(err)
-		}
-		for i, flags := range wanted {
-			if on := next.Must(t, 0, unix.SYS_FCNTL, at[i].fd, unix.F_GETFL, 0); on&unix.O_NONBLOCK != 0 != (flags&unix.SOCK_NONBLOCK != 0) {
-				t.Errorf("socket %d: status flags %#x", i, on)
-			}
+	})
+}
+
+// A program that makes its socket blocking, binds it and sets the flag before it listens gets the old one's.
+func TestBindThenNonBlocking(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		var first service
+		old, next, _ := twoGenerations(t, level, func(g *generation) { first = g.listenOn(t, loopback, unix.SOCK_NONBLOCK) })
+		s := next.bindTo(t, first.addr, 0)
+		next.Must(t, 0, unix.SYS_FCNTL, s.fd, unix.F_SETFL, unix.O_NONBLOCK)
+		next.Must(t, 0, unix.SYS_LISTEN, s.fd, 16)
+		if next.inode(t, s.fd) != old.inode(t, first.fd) {
+			t.Error("the preserved socket was not planted")
 		}
 	})
 }

@@ -25,7 +25,7 @@ type calm struct {
 
 // quiet tells whether the generation has nothing in hand, as far as can be told. It is always so without datagram sockets.
 func (d *drain) quiet() bool {
-	if d.g == nil || len(d.g.datagrams()) == 0 {
+	if len(d.talks) == 0 && (d.g == nil || len(d.g.datagrams()) == 0) {
 		return true
 	}
 	now, switches := time.Now(), contextSwitches(d.t.pids())

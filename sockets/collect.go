@@ -80,7 +80,8 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 			failed = err
 			continue
 		}
-		s.of = t
+		s.owner = t
+		s.late = s.NonBlock && t.setsFlagLate(inode)
 		t.rescope(s)
 		if s.Key.Address.Family == unix.AF_UNIX {
 			if err := t.locate(s, h.PID); err != nil {

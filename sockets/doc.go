@@ -80,6 +80,22 @@
 // to serve for a time all but the first are surplus (Gather). Sockets that a starting generation adds get nothing until it is ready
 // (Preserved.confine). A program of the service's own is never replaced.
 //
+// # Stage
+//
+// Tracker.Stage gives each generation sockets of its own, beside its predecessor's, in one SO_REUSEPORT group. The option is set before the bind runs, on the
+// duplicate that pidfd_getfd gives, or where that is denied on one that the caller is made to send (bindAnew). TCP sockets that were bound
+// without it get it late, while they listen: the group is then made by a socket of the supervisor's own, which drops what it gets (plainMember).
+//
+//	bind         confined: a program names the old sockets, and for the probe's packets the new ones
+//	Switch       the program names the new sockets: the old ones are surplus, and need no gate
+//	SwitchBack   as before the switch
+//	Close        the old sockets leave the group, and the program ends
+//
+// A type knows the order of each group's sockets in the kernel (reuseport), which is shared by all generations (Knocks). What can't be staged is
+// planted, see PlantedInstead: sockets of another user, datagram sockets that were bound without the option, those that the supervisor holds for its whole life,
+// groups with a program of the service's own, unix and vsock sockets. Hosts' groups (multicast) are planted as well: every member would get each datagram.
+// Where no generation serves everything is planted, for clients wait in the preserved sockets.
+//
 // # Gating, level listeners
 //
 // Each process that holds a socket is frozen (package remote) and made to take

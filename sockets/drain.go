@@ -143,7 +143,8 @@ func (d *drain) stop(ctx context.Context, signal func()) (stopped bool, err erro
 	if d.g != nil && d.g.opened() {
 		return false, ErrUngated
 	}
-	if d.t.level == notify.LevelListeners {
+	// What is not gated gets nothing more: nothing is to be held up there, and opaque processes can't be.
+	if d.t.level == notify.LevelListeners && d.g != nil && !d.g.empty() {
 		defer d.t.freezeAll().thaw()
 	}
 	if err := d.survey(); err != nil {
@@ -187,6 +188,7 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	if g != nil {
 		d.gatedAddresses()
 	}
+	d.stagedAddresses()
 	var err error
 	d.diag, err = NewDiag()
 	return d, err
@@ -202,6 +204,27 @@ func (d *drain) gatedAddresses() {
 			d.names[s.Path] = struct{}{}
 		case s.Key.Address.Family == unix.AF_VSOCK:
 			d.hosts[s.Key.Address.Machine.Port] = struct{}{}
+		case s.Key.datagram():
+			d.talks[s.Key.Address.Port()] = struct{}{}
+		default:
+			d.ports[s.Key.Address.Port()] = struct{}{}
+		}
+	}
+}
+
+// stagedAddresses adds those on which the generation is not gated, because its successor has sockets of its own there.
+func (d *drain) stagedAddresses() {
+	d.t.mu.Lock()
+	from := d.t.shrinking
+	d.t.mu.Unlock()
+	if from == nil {
+		return
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	for _, s := range from.sockets {
+		switch {
+		case s.staged == nil || !s.surplus:
 		case s.Key.datagram():
 			d.talks[s.Key.Address.Port()] = struct{}{}
 		default:

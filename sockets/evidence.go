@@ -177,6 +177,7 @@ type evidence struct {
 	sweepLateAt int                         // so many of these are looked through for closed ones
 	sessions    bool                        // some of those were closed again
 	present     map[int]uint64              // the processes that it had when it was ready, with their start times
+	proving     uint64                      // the socket on which it is looked whether it accepts; 0 for none
 	doubts      int                         // how often it did not accept though it waited
 	doubted     time.Time                   // when it did so last
 	complete    time.Time                   // when nothing was lacking for the first time

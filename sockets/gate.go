@@ -174,6 +174,9 @@ func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) erro
 	if _, err := g.add(sockets, t.gatedAgain); err != nil {
 		return err
 	}
+	if g.empty() {
+		return nil // the clients go elsewhere, see Switch: no process needs to be looked into
+	}
 	err := t.visit(ctx, g)
 	return errors.Join(err, settleFlags(sockets))
 }

@@ -46,6 +46,12 @@ func (w testWriter) Write(b []byte) (int, error) {
 // launch starts a generation. It has room for as many workers.
 func launch(t *testing.T, number int, level notify.Level, from *Preserved, knocks *Knocks, workers int) *generation {
 	t.Helper()
+	return launchPrepared(t, number, level, from, knocks, workers, func(*Tracker) {})
+}
+
+// launchPrepared calls prepare before a call of the generation is answered.
+func launchPrepared(t *testing.T, number int, level notify.Level, from *Preserved, knocks *Knocks, workers int, prepare func(*Tracker)) *generation {
+	t.Helper()
 	if err := notify.Probe(); errors.Is(err, notify.ErrUnsupported) {
 		t.Skip(err)
 	}
@@ -78,6 +84,7 @@ func launch(t *testing.T, number int, level notify.Level, from *Preserved, knock
 	g := &generation{puppet: newPuppet(t, launcher.PID, ours[theirs[0]]), workers: theirs[1:], ours: ours}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.tracker = NewTracker(number, level, from, func() []int { return group(g.PID) }, knocks, log)
+	prepare(g.tracker)
 	served := make(chan error, 1)
 	t.Cleanup(func() {
 		_ = unix.Kill(-g.PID, unix.SIGKILL)
@@ -161,12 +168,25 @@ func (p *puppet) listenOn(t *testing.T, addr netip.AddrPort, flags int) service 
 
 func (p *puppet) bindTo(t *testing.T, addr netip.AddrPort, flags int) service {
 	t.Helper()
+	return p.bindWith(t, addr, flags, 1)
+}
+
+// listenAlone is listenOn for a socket beside which the kernel lets no other have the address.
+func (p *puppet) listenAlone(t *testing.T, addr netip.AddrPort, flags int) service {
+	t.Helper()
+	s := p.bindWith(t, addr, flags, 0)
+	p.Must(t, 0, unix.SYS_LISTEN, s.fd, 16)
+	return s
+}
+
+func (p *puppet) bindWith(t *testing.T, addr netip.AddrPort, flags int, reuse byte) service {
+	t.Helper()
 	family := unix.AF_INET
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	fd := p.Must(t, 0, unix.SYS_SOCKET, family, unix.SOCK_STREAM|flags, 0)
-	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{1, 0, 0, 0}, 4)
+	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{reuse, 0, 0, 0}, 4)
 	raw := rawAddress(addr)
 	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})

@@ -66,7 +66,7 @@ func (t *Tracker) steerGroups(from *Preserved, choose func(group []*Socket) (sta
 	defer from.mu.Unlock()
 	groups := make(map[Key][]*Socket)
 	for _, s := range from.sockets {
-		if s.fd >= 0 && s.Key.Address.Port() != 0 {
+		if s.fd >= 0 && s.staged == nil && s.Key.Address.Port() != 0 {
 			groups[s.Key] = append(groups[s.Key], s)
 		}
 	}
@@ -176,10 +176,9 @@ func steer(s *Socket, program []unix.SockFilter) (steering, error) {
 	err := attach(fd, program)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		unix.Close(fd)
-		if fd, err = plainMember(s); err != nil {
+		if fd, err = plainMember(s, func(fd int) error { return attach(fd, program) }); err != nil {
 			return steering{}, err
 		}
-		err = attach(fd, program)
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -22,6 +22,8 @@ type Knocks struct {
 	mu       sync.Mutex
 	expected map[int]knock // by thread id
 
+	ports reuseports
+
 	// opaqueOnce is for the log: what is out of reach in one generation is in the next.
 	opaqueOnce sync.Once
 	// assumedOnce likewise.
@@ -77,4 +79,11 @@ func (k *Knocks) Generation(pid int) (int, error) {
 		err = fmt.Errorf("process %d is of no generation", pid)
 	}
 	return found, err
+}
+
+// forget takes a generation that is over out of the SO_REUSEPORT groups.
+func (k *Knocks) forget(t *Tracker) {
+	if k != nil {
+		k.ports.forget(t)
+	}
 }

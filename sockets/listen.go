@@ -42,6 +42,12 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
+	if t.rejoin(r, inode) || t.decide(r, inode) {
+		if inode, ok, err = proc.DescriptorSocket(r.TID, r.FD()); err != nil || !ok || !r.Valid() {
+			return notify.Continue()
+		}
+	}
+	t.noteFlag(r, inode)
 	t.note(r, inode, true)
 	ping(t.toKeep)
 	return notify.Continue()

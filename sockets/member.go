@@ -12,8 +12,8 @@ import (
 // TCP socket inside of each, and those are a group like any other. The caller owns the descriptor.
 //
 // From its listen until a program is attached that does not choose it the socket may be chosen. It drops every packet then (see
-// dummy.refuse), so the client asks again a second later.
-func plainMember(s *Socket) (fd int, err error) {
+// dummy.refuse), so the client asks again a second later: hence attach, which is called with it at once. The socket joins at the end of the group.
+func plainMember(s *Socket, attach func(fd int) error) (fd int, err error) {
 	like, ok := s.copy()
 	if !ok {
 		return -1, os.ErrClosed
@@ -24,6 +24,10 @@ func plainMember(s *Socket) (fd int, err error) {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	if err := joinGroup(fd, like, s.Key); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	if err := attach(fd); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}

@@ -12,8 +12,8 @@ import (
 // O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of
 // its successor there. Where the successor wants to be non-blocking and the old one is not, the flag is written when
 // the old one is off the socket; until then the successor's notified accepts say EAGAIN, which is what it expects where
-// others take the clients. The other way round the flag is written at the bind: a blocking program that is told EAGAIN
-// gives up. In both cases the old one gets its own flag back where it goes on to serve.
+// others take the clients. The other way round notified accepts wait until then. The old one gets its own flag back where it goes on to
+// serve. TCP sockets of the two go separate ways instead, where they can: see stageflags.go.
 
 // setNonBlock gives the socket that is about to be planted the flag that the caller wants, now or later.
 func (b *binding) setNonBlock(s *Socket) error {
@@ -35,9 +35,9 @@ func (b *binding) writeFlag(s *Socket) (later bool, err error) {
 		return false, os.NewSyscallError("fcntl", err)
 	}
 	switch now := flags&unix.O_NONBLOCK != 0; {
-	case now == b.nonblock:
+	case now == b.nonblock, s.late:
 		return false, nil
-	case b.nonblock && s.of != nil && s.of != b.t && s.of.holds(s.Inode):
+	case s.owner != nil && s.owner != b.t && s.owner.holds(s.Inode):
 		s.wants = &b.nonblock
 		return true, nil
 	}
@@ -67,11 +67,14 @@ func (s *Socket) flagRestored() error {
 	return os.NewSyscallError("fcntl", unix.SetNonblock(s.fd, s.NonBlock))
 }
 
-// flagPending tells whether the socket has not got the flag yet that its claimant wants.
-func (s *Socket) flagPending() bool {
+// flagPending tells whether the socket has not got the flag yet that its claimant wants, and which that is.
+func (s *Socket) flagPending() (wants, pending bool) {
 	s.release.Lock()
 	defer s.release.Unlock()
-	return s.wants != nil
+	if s.wants == nil {
+		return false, false
+	}
+	return *s.wants, true
 }
 
 // settleFlags writes the flags that the claimants of these sockets want.
@@ -83,15 +86,17 @@ func settleFlags(sockets []*Socket) (failed error) {
 }
 
 // early answers an accept of a generation that has yet to get the flag that it wants on this socket.
-func (t *Tracker) early(inode uint64) (notify.Reply, bool) {
+func (t *Tracker) early(r *notify.Request, inode uint64) (notify.Reply, bool) {
 	t.mu.Lock()
 	s := t.flags[inode]
 	t.mu.Unlock()
 	if s == nil {
 		return notify.Reply{}, false
 	}
-	if s.flagPending() {
+	if wants, pending := s.flagPending(); pending && wants {
 		return notify.Fail(unix.EAGAIN), true
+	} else if pending {
+		return t.holdAccept(r, s), true
 	}
 	t.mu.Lock()
 	delete(t.flags, inode)

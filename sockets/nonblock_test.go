@@ -16,16 +16,16 @@ func TestFaultA1NonBlocking(t *testing.T) {
 			for _, fails := range []bool{false, true} {
 				knocks := NewKnocks()
 				r := &restarted{old: launch(t, 1, level, nil, knocks, 0)}
-				r.service = r.old.listenOn(t, loopback, flags)
+				r.service = r.old.listenAlone(t, loopback, flags)
 				nonblock := func(g *generation, fd int) bool {
 					return g.Must(t, 0, unix.SYS_FCNTL, fd, unix.F_GETFL, 0)&unix.O_NONBLOCK != 0
 				}
 				r.preserved = collect(t, r.old)
 				r.new = launch(t, 2, level, r.preserved, knocks, 0)
 				wants := unix.SOCK_NONBLOCK &^ flags
-				r.at = r.new.listenOn(t, r.addr, wants)
-				if flags == 0 && nonblock(r.old, r.fd) {
-					t.Error("the old generation's accepts say EAGAIN")
+				r.at = r.new.listenAlone(t, r.addr, wants)
+				if nonblock(r.old, r.fd) != (flags != 0) {
+					t.Errorf("the old generation has not its own flag (%#x)", flags)
 				}
 				if flags == 0 && level == notify.LevelConnections {
 					if got := r.new.Call(t, 0, unix.SYS_ACCEPT4, r.at.fd, 0, 0, 0); got.Errno != unix.EAGAIN {

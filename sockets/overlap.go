@@ -63,8 +63,21 @@ func sameZone(a, b string) bool { return a == b || a == "" || b == "" }
 // address can then be given up.
 func (p *Preserved) Abandoned() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.abandoned = true
+	by := p.stagedBy
+	p.mu.Unlock()
+	if by != nil {
+		// Who comes from now on waits where somebody will serve.
+		if err := by.takeOver(); err != nil {
+			by.log.Warn("clients wait in the sockets of a generation that is over", slog.Int("generation", by.generation), slog.String("error", err.Error()))
+		}
+	}
+}
+
+func (p *Preserved) isAbandoned() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.abandoned
 }
 
 // overlapping returns the preserved sockets of other keys that are in the way of a bind. own is a duplicate of the socket that is to be bound,

@@ -25,7 +25,6 @@ type Socket struct {
 	claimed bool
 	// of is the generation that it was collected from, nil where there is none; wants is whether the one that has claimed it
 	// wants it to be non-blocking, as long as that has to wait. release guards wants.
-	of    *Tracker
 	wants *bool
 	file  *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
@@ -39,6 +38,12 @@ type Socket struct {
 	passed   bool // of a standing one: the generation was started with it
 	// room is how much the queue of a datagram socket may hold, as the service has it, while it may hold more; else 0.
 	room int
+
+	owner  *Tracker   // of the generation that it was collected from; nil for what none has bound
+	staged *reuseport // a generation that starts, or has taken over, has sockets of its own beside it; nil else
+
+	late   bool // the service sets O_NONBLOCK after its listen
+	shared bool // SO_REUSEPORT is the supervisor's: see share
 
 	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
 	steered bool
@@ -83,7 +88,8 @@ type Preserved struct {
 	// abandoned: see Abandoned.
 	abandoned bool
 	// old is the generation that they were collected from; nil where there is none.
-	old *Tracker
+	old      *Tracker
+	stagedBy *Tracker // whose own sockets stand for these; nil where there are none
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering
 	confined  map[Key]steering
@@ -112,7 +118,8 @@ func (p *Preserved) WithoutSurplus() []*Socket {
 // Claimed lists those that a bind of the new generation was answered with, or that it was started with.
 func (p *Preserved) Claimed() []*Socket { return p.filtered(true) }
 
-// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed.
+// Unclaimed lists the others, but for those that are surplus in a SO_REUSEPORT group of which others were claimed, and those that
+// the new generation has own sockets for (Tracker.Staged).
 func (p *Preserved) Unclaimed() []*Socket { return p.filtered(false) }
 
 func (p *Preserved) filtered(claimed bool) []*Socket {
@@ -120,7 +127,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 	defer p.mu.Unlock()
 	var list []*Socket
 	for _, s := range p.sockets {
-		if (s.claimed || s.passed) == claimed && (claimed || !s.surplus) {
+		if (s.claimed || s.passed) == claimed && (claimed || !s.surplus && s.staged == nil) {
 			list = append(list, s)
 		}
 	}
@@ -153,9 +160,9 @@ func (p *Preserved) stands(a Address) bool {
 func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socket) error) (*Socket, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	chosen := p.first(k, func(s *Socket) bool { return !s.claimed })
+	chosen := p.first(k, func(s *Socket) bool { return !s.claimed && s.staged == nil })
 	if chosen == nil {
-		chosen = p.first(k, func(s *Socket) bool { return !held(s.Inode) })
+		chosen = p.first(k, func(s *Socket) bool { return s.staged == nil && !held(s.Inode) })
 	}
 	if chosen == nil {
 		return nil, nil
@@ -188,6 +195,7 @@ func (s *Socket) answers(k Key) bool {
 
 // Unclaim takes all claims back: the generation that made them has failed, and another will start.
 func (p *Preserved) Unclaim() {
+	p.unstage(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
@@ -249,7 +257,7 @@ func (p *Preserved) ReleaseClaimed() {
 	p.release(func(s *Socket) bool {
 		if s.claimed {
 			_ = s.flagSettled()
-			s.of = nil
+			s.owner = nil
 		}
 		return s.claimed
 	})
@@ -259,8 +267,14 @@ func (p *Preserved) ReleaseClaimed() {
 // Close closes every duplicate that is left. Nobody claims these any more: a socket's file that the old generation has removed, as it
 // thinks, is removed now. Where a successor serves, call ReleaseClaimed first.
 func (p *Preserved) Close() {
+	p.closeStaged()
+	for _, s := range p.Sockets() {
+		if s.staged == nil {
+			s.shareNoMore()
+		}
+	}
 	p.release(func(s *Socket) bool {
-		if s.claimed && s.of != nil {
+		if s.claimed && s.owner != nil {
 			_ = s.flagRestored() // who has claimed it has failed
 		}
 		if s.fd >= 0 && !s.standing && s.withheld && s.file.there() {

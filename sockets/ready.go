@@ -242,11 +242,12 @@ func (t *Tracker) Pass() {
 func (t *Tracker) AwaitServing(ctx context.Context) error {
 	const interval = 10 * time.Millisecond
 	left := make(map[uint64]struct{})
-	if t.preserved != nil {
-		for _, s := range t.preserved.Claimed() {
-			if t.waitersOn(s.Inode) > 0 {
-				left[s.Inode] = struct{}{}
-			}
+	for _, inode := range t.listeningInodes() {
+		t.mu.Lock()
+		_, late := t.late[inode]
+		t.mu.Unlock()
+		if !late && t.waitersOn(inode) > 0 {
+			left[inode] = struct{}{}
 		}
 	}
 	for {

@@ -1,5 +1,7 @@
 package sockets
 
+import "golang.org/x/sys/unix"
+
 // Close gives back what the tracker holds. Call it when the generation is gone.
 func (t *Tracker) Close() {
 	if kept := t.TakeKept(); kept != nil {
@@ -8,7 +10,18 @@ func (t *Tracker) Close() {
 	t.giving.Lock()
 	defer t.giving.Unlock()
 	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.knocks.forget(t)
+	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, fd := range t.stage.fetched {
+		unix.Close(fd)
+	}
+	clear(t.stage.fetched)
+	if t.stage.source != nil {
+		t.stage.source.close()
+	}
 	for _, b := range t.bound {
 		b.close()
 	}
@@ -20,4 +33,14 @@ func (t *Tracker) Close() {
 	if t.gate != nil {
 		t.gate.close()
 	}
+}
+
+// gone tells whether the generation is over.
+func (t *Tracker) gone() bool {
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
 }

@@ -17,10 +17,17 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 	if t.preserved == nil {
 		return must
 	}
+	claimed := make(map[Key]bool)
+	for _, inode := range t.listeningInodes() {
+		if s := t.standsFor(inode); s != nil { // a socket of its own, see Stage
+			must[inode] = s
+			claimed[s.Key] = true
+			r.claims++
+		}
+	}
 	p := t.preserved
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	claimed := make(map[Key]bool)
 	for _, s := range p.sockets {
 		if s.claimed || s.passed {
 			claimed[s.Key] = true
@@ -37,6 +44,8 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 		r.preserved++
 		switch {
 		case s.claimed || s.passed || s.dropped:
+		case claimed[s.Key] && s.staged != nil:
+			// Of its own it may have as many as it likes.
 		case claimed[s.Key]:
 			r.partly = true
 		default:
@@ -78,8 +87,9 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 			}
 		}
 		for _, inode := range silent() {
+			own := must[inode] == nil || must[inode].Inode != inode
 			switch _, held := s.held[inode]; {
-			case must[inode] == nil && !held && s.blind == nil:
+			case own && !held && s.blind == nil:
 				t.forget(inode) // it was closed again, or its listen has failed
 				delete(must, inode)
 			case must[inode] != nil && !held && s.blind == nil && must[inode].passed:
@@ -95,7 +105,7 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 	}
 	for _, inode := range slices.Sorted(maps.Keys(must)) {
 		switch n := t.waitersOn(inode); {
-		case n == 0 && must[inode] != nil && predecessor != nil && predecessor.neverWaits(inode):
+		case n == 0 && must[inode] != nil && predecessor != nil && predecessor.neverWaits(must[inode].Inode):
 			// Whatever it does with the socket, its predecessor did as much.
 		case n == 0:
 			r.silent = append(r.silent, inode)
@@ -172,9 +182,9 @@ func (t *Tracker) predecessor() *Tracker {
 // meanwhile, so that nobody need claim them.
 func (t *Tracker) lookAfterOld(must map[uint64]*Socket, r *readiness) {
 	wanted := make(map[uint64]struct{})
-	for inode, s := range must {
-		if s != nil && (t.waitersOn(inode) == 0 || t.asks.Workers != 0) {
-			wanted[inode] = struct{}{}
+	for _, s := range must {
+		if s != nil && (t.waitersOn(s.Inode) == 0 || t.asks.Workers != 0) {
+			wanted[s.Inode] = struct{}{}
 		}
 	}
 	for _, s := range r.unclaimed {
@@ -228,8 +238,11 @@ func (t *Tracker) seeAccepting(pids []int, wanted map[uint64]struct{}) {
 // predecessor's addresses and waits on them, and that others are all that is missing.
 func (t *Tracker) Lacking() (words string, undropped bool) {
 	t.mu.Lock()
-	r := t.shown
+	r, proving := t.shown, t.proving
 	t.mu.Unlock()
+	if proving != 0 {
+		return errNotAccepting.Error() + ": " + t.namesOf([]uint64{proving}), false
+	}
 	switch r.lacks() {
 	case lacksListen:
 		if r.claims > 0 || r.listening > 0 {

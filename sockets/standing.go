@@ -157,7 +157,7 @@ func (st *Standing) Join(p *Preserved, expected bool) *Preserved {
 		case i < 0:
 			p.sockets = append(p.sockets, joined)
 		case !p.sockets[i].standing:
-			joined.of = p.sockets[i].of
+			joined.owner = p.sockets[i].owner
 			joined.expected, joined.claimed = true, p.sockets[i].claimed
 			p.sockets[i].close()
 			p.sockets[i] = joined

@@ -16,6 +16,9 @@ func (t *Tracker) steer(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	t.noteSteered(inode)
+	if g := t.knocks.ports.home(inode); g != nil {
+		g.giveWay()
+	}
 	if t.preserved != nil {
 		t.preserved.nowSteered(inode, addressAt(r))
 	}

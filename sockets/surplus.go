@@ -63,7 +63,7 @@ func (p *Preserved) letGo(s *Socket) {
 // endSteeringOver ends the steering where no surplus is left.
 func (p *Preserved) endSteeringOver() {
 	p.mu.Lock()
-	open := slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.surplus && !s.claimed && s.fd >= 0 })
+	open := slices.ContainsFunc(p.sockets, func(s *Socket) bool { return s.surplus && s.staged == nil && !s.claimed && s.fd >= 0 })
 	p.mu.Unlock()
 	if !open {
 		p.endSteering()
@@ -97,6 +97,10 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 		// An accept queue that was seen empty once may get what was on its way.
 		if s.empty++; s.empty < 2 {
 			left = true
+			continue
+		}
+		if s.staged != nil {
+			s.served = true // it gets nothing more, and is closed with the generation
 			continue
 		}
 		if err := d.t.gateLate(ctx, d.g, []*Socket{s}); err != nil {

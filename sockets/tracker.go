@@ -43,6 +43,8 @@ type Tracker struct {
 	sharing *sharing      // nil where there is one copy of the service
 	asks    Asks          // see Ask
 
+	stage *stage
+
 	keeping sync.Mutex
 	kept    map[uint64]*kept // by inode; see Keep
 	taken   bool             // the kept ones were handed over
@@ -71,6 +73,7 @@ type Tracker struct {
 	datagrams map[uint64]struct{}   // those among them that may be datagram sockets
 	sweepAt   int                   // so many of these are looked through for closed ones
 	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
+	closed    bool                  // see gone
 	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
 }
 
@@ -113,6 +116,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		evidence:   newEvidence(),
 		looked:     make(map[int]int),
 		related:    make(map[int]bool),
+		stage:      newStage(),
 		starting:   true,
 		started:    time.Now(),
 	}
@@ -165,6 +169,11 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.datagrams, inode)
 	delete(t.steered, inode)
 	t.evidence.forget(inode)
+	delete(t.stage.mine, inode)
+	delete(t.stage.set, inode)
+	delete(t.stage.taken, inode)
+	delete(t.stage.blocking, inode)
+	delete(t.stage.postponed, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

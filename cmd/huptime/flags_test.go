@@ -33,6 +33,7 @@ func TestParse(t *testing.T) {
 		"ready": {[]string{"--ready=http://127.0.0.1:80/x", "--ready", "notify"}, func(o options) bool {
 			return len(o.config.Probes) == 2 && o.config.Probes[1].Kind() == probe.Notify
 		}},
+		"stage":                {[]string{"--stage"}, func(o options) bool { return o.config.Stage }},
 		"ready-interval":       {[]string{"--ready-interval=1s"}, func(o options) bool { return o.config.ReadyInterval == time.Second }},
 		"ready-status":         {[]string{"--ready-status=204"}, func(o options) bool { return o.config.ReadyStatus.Has(204) && !o.config.ReadyStatus.Has(200) }},
 		"ready-workers":        {[]string{"--ready-workers=all"}, func(o options) bool { return o.config.ReadyWorkers == sockets.AllWorkers }},

@@ -5,21 +5,23 @@ import (
 	"testing"
 )
 
+// usualServices are servers of every kind.
+var usualServices = map[string]func(t *testing.T) service{
+	"nginx":   nginx,
+	"redis":   redis,
+	"node":    node,
+	"go":      func(t *testing.T) service { return golang(t) },
+	"thread":  func(t *testing.T) service { return python(t, "thread") },
+	"asyncio": func(t *testing.T) service { return python(t, "asyncio") },
+	"prefork": func(t *testing.T) service { return python(t, "prefork") },
+	"select":  func(t *testing.T) service { return python(t, "select") },
+}
+
 // TestTwentyRestarts is the heart of the matter: 20 restarts in a row under 16 clients, eight with a connection for each request and eight
 // with kept-alive ones. Not one request may fail, each restart's processes must be seen answering, and no old generation may stay.
 func TestTwentyRestarts(t *testing.T) {
 	const restarts = 20
-	services := map[string]func(t *testing.T) service{
-		"nginx":   nginx,
-		"redis":   redis,
-		"node":    node,
-		"go":      func(t *testing.T) service { return golang(t) },
-		"thread":  func(t *testing.T) service { return python(t, "thread") },
-		"asyncio": func(t *testing.T) service { return python(t, "asyncio") },
-		"prefork": func(t *testing.T) service { return python(t, "prefork") },
-		"select":  func(t *testing.T) service { return python(t, "select") },
-	}
-	for name, make := range services {
+	for name, make := range usualServices {
 		t.Run(name, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				s := make(t)

@@ -66,6 +66,25 @@ func TestBrokenVersions(t *testing.T) {
 	}
 }
 
+// TestBrokenVersionsStaged: the same with sockets of its own for each version, and a probe that reaches the new one alone. Nobody else is hurt.
+func TestBrokenVersionsStaged(t *testing.T) {
+	for _, v := range brokenVersions {
+		for _, kind := range versionKinds {
+			t.Run(v.behaviour+"/"+kind, func(t *testing.T) {
+				eachLevel(t, func(t *testing.T, level string) {
+					t.Parallel()
+					s := versioned(t, kind)
+					v.mayFail, v.outage = false, v.behaviour == "exits after 4 s"
+					if v.behaviour == "crashes at its first client" || v.behaviour == "answers 500" {
+						v.ok = false // the probe is its first client
+					}
+					v.restart(t, s, level, "--min-ready=1500ms", "--ready=http://"+s.addr+"/", "--ready-interval=4s")
+				})
+			})
+		}
+	}
+}
+
 func (v brokenVersion) restart(t *testing.T, s service, level string, flags ...string) {
 	h := s.run(t, level, append([]string{"--ready-timeout=6s", "--start-retries=0"}, flags...)...)
 	old := s.mustAnswer(t)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,7 @@ type Frozen struct {
 	pid     int
 	threads []*thread
 	calls   caller
+	asked   func() // see FreezeAfter
 }
 
 // thread is a frozen thread.
@@ -50,9 +52,15 @@ type thread struct {
 // A thread inside a notified call (WAIT_KILLABLE_RECV) stops when it is answered, so the listener must be
 // served meanwhile.
 func Freeze(pid int, limit time.Duration) (*Frozen, error) {
+	return FreezeAfter(pid, limit, func() {})
+}
+
+// FreezeAfter is Freeze, and calls asked once the threads are asked to stop and before it waits for them: an answer to a notified call that is
+// given then finds its thread about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
+func FreezeAfter(pid int, limit time.Duration, asked func()) (*Frozen, error) {
 	runtime.LockOSThread()
 	freezing.RLock()
-	f := &Frozen{pid: pid}
+	f := &Frozen{pid: pid, asked: sync.OnceFunc(asked)}
 	if err := f.freeze(time.Now().Add(limit)); err != nil {
 		f.Thaw()
 		return nil, fmt.Errorf("cannot freeze process %d: %w", pid, err)
@@ -91,6 +99,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 			}
 			return nil
 		}
+		f.asked()
 		// All were interrupted before the first is waited for: they stop side by side.
 		for _, t := range fresh {
 			switch err := t.untilFrozen(deadline); {

@@ -45,6 +45,8 @@ def listening():
     s.bind(("127.0.0.1", port))
     if behaviour == "exits after bind":
         sys.exit(3)
+    if kind == "asyncio":
+        s.setblocking(False)
     s.listen(512)
     if behaviour == "exits after listen":
         sys.exit(3)
@@ -123,7 +125,6 @@ if kind == "thread":
     begun(s)
     serve_threads(s)
 elif kind == "asyncio":
-    s.setblocking(False)
     begun(s)
     asyncio.run(serve_asyncio(s))
 else:

@@ -1,0 +1,148 @@
+package suite
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestStageTwentyRestarts: each version has sockets of its own, and its clients come all at once.
+func TestStageTwentyRestarts(t *testing.T) {
+	const restarts = 20
+	for name, make := range usualServices {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				h := s.run(t, level, "--stage")
+				h.restartsUnderLoad(s, restarts, name+" staged at "+level)
+			})
+		})
+	}
+}
+
+// TestStageFamilies: both address families, wildcards and multipath TCP.
+func TestStageFamilies(t *testing.T) {
+	for _, network := range []string{"plain", "mptcp", "tcp6"} {
+		t.Run(network, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				t.Parallel()
+				s := golang(t)
+				host := "127.0.0.1"
+				if network == "tcp6" {
+					host = "[::1]"
+				}
+				port := freePort(t)
+				s.command[2], s.addr = fmt.Sprintf("%s/%s:%d", network, host, port), fmt.Sprintf("%s:%d", host, port)
+				h := s.run(t, level, "--stage")
+				h.restartsUnderLoad(s, 5, network+" staged at "+level)
+			})
+		})
+	}
+}
+
+// TestStageWayBack: a staged version that dies on probation gives all its clients back.
+func TestStageWayBack(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		s := versioned(t, "go")
+		h := s.run(t, level, "--stage", "--min-ready=1500ms")
+		l := startClients(t, s.addr, s.ask, 1, 1)
+		write(t, s.config, "exits after 1 s")
+		h.hup()
+		h.await("restart failed", 2)
+		h.await("generation serves again", 1)
+		before := time.Now()
+		s.mustAnswer(t)
+		t.Logf("answered %v later", time.Since(before))
+		l.end()
+		t.Logf("%d failed of %d requests", len(l.failures), l.requests)
+		if len(l.failures) > 4 { // what the dead version had accepted, and what waited for it
+			t.Errorf("%d failed of %d requests: %v", len(l.failures), l.requests, l.failures[0])
+		}
+	})
+}
+
+// TestStageMulti: copies of a service share a staged socket.
+func TestStageMulti(t *testing.T) {
+	for _, flag := range []string{"--multi=2", "--multi-reuseport"} {
+		eachLevel(t, func(t *testing.T, level string) {
+			t.Run(flag, func(t *testing.T) {
+				t.Parallel()
+				s := golang(t)
+				flags := []string{"--stage", "--multi=2"}
+				if flag == "--multi-reuseport" {
+					flags = append(flags, flag)
+				}
+				h := s.run(t, level, flags...)
+				h.restartsUnderLoad(s, 5, flag+" staged at "+level)
+			})
+		})
+	}
+}
+
+// TestStageExec: in exec mode clients wait, staged or not.
+func TestStageExec(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		s := golang(t)
+		h := s.run(t, level, "--stage", "--exec")
+		h.restartsUnderLoad(s, 5, "staged in exec mode at "+level)
+	})
+}
+
+// TestFaultA1NonBlocking: a new version that binds a blocking socket, and sets the flag when it has loaded, or fails, does not make the accepts of the
+// old one block.
+func TestFaultA1NonBlocking(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		file := write(t, filepath.Join(t.TempDir(), "seconds"), "0")
+		port := freePort(t)
+		s := script(t, "nonblock_asyncio.py", port, file)
+		s.ask = askOK
+		h := s.run(t, level)
+		write(t, file, "1")
+		h.hup()
+		h.await("generation started", 2)
+		lone := func() {
+			for range 3 {
+				c, err := dial(s.addr, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.ask(c); err != nil {
+					t.Errorf("a lone request: %v", err)
+				}
+				c.conn.Close()
+			}
+		}
+		lone()
+		h.await("restart finished", 2)
+		write(t, file, "nothing that could be read")
+		h.hup()
+		h.await("restart failed", 3)
+		lone()
+		write(t, file, "0")
+		h.hup()
+		h.await("restart finished", 4)
+		lone()
+	})
+}
+
+// TestFaultA1Changes: a blocking version after a non-blocking one, and the other way round, under load.
+func TestFaultA1Changes(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		dir := t.TempDir()
+		port := freePort(t)
+		kind := filepath.Join(dir, "kind")
+		write(t, kind, "asyncio")
+		s := service{name: "changes", addr: fmt.Sprintf("127.0.0.1:%d", port), ask: askHTTP}
+		s.command = []string{"/bin/sh", "-c", "exec " + program(t, "/usr/bin/python3", "python3") +
+			" testdata/versions.py $(cat " + kind + ") " + strconv.Itoa(port) + " " + filepath.Join(dir, "none")}
+		h := s.run(t, level)
+		kinds := []string{"thread", "asyncio"}
+		h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1), 6, func(i int) { write(t, kind, kinds[i%2]) }, "blocking and not at "+level)
+	})
+}
