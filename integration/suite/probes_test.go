@@ -135,7 +135,7 @@ func TestReadyRefused(t *testing.T) {
 	if !strings.Contains(warned.Why, probe) {
 		t.Errorf("it says %q", warned.Why)
 	}
-	failedRestart(h, 2, probe, "refused")
+	failedRestart(h, 2, probe, "does not listen there")
 }
 
 // TestBadReady: bad input is one line, before anything starts.
@@ -168,4 +168,12 @@ func TestBadReady(t *testing.T) {
 	if _, err := os.Stat(mark); err == nil {
 		t.Error("the service ran")
 	}
+}
+
+// TestFailedClosing: a version that binds, and closes again before it ends, has not "not bound".
+func TestFailedClosing(t *testing.T) {
+	s := readying(t)
+	h := s.run(t, "listeners")
+	write(t, s.config, "closes")
+	failedRestart(h, 2, "exited with status 3", "it has closed tcp://"+s.addr+", which its predecessor serves")
 }

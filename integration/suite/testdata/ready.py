@@ -3,6 +3,7 @@
 health=S   /health answers 503 for the first S seconds
 hang       /health gives no answer, as long as the word is there
 notify=S   READY=1 is said to NOTIFY_SOCKET S seconds after listen; STATUS=loading at once
+closes     closes its socket at once, and ends a second later with status 3
 accepted   the port of each client that was accepted is said on standard error
 
 It says on standard error what it was given to notify."""
@@ -71,6 +72,10 @@ s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind(("127.0.0.1", port))
 s.listen(512)
+if "closes" in at_start:
+    s.close()
+    time.sleep(1)
+    sys.exit(3)
 if "notify" in at_start and "NOTIFY_SOCKET" in os.environ:
     notify("STATUS=loading")
     threading.Thread(target=notify_later, daemon=True).start()
