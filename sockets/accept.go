@@ -95,7 +95,7 @@ func (t *Tracker) acceptGated(g *gate, r *notify.Request, reasked bool) {
 		return
 	}
 	t.noteSwapped(r)
-	if nonblock {
+	if nonblock || t.onlyAccepts(d.stands) {
 		return
 	}
 	if err := d.phantom(); err != nil {

@@ -17,6 +17,8 @@ type sight struct {
 	waiting map[uint64][]int    // socket → processes of which a thread waits there for clients
 	held    map[uint64]struct{} // sockets that somebody has open
 	edged   map[uint64]bool     // of waiting: only by an edge-triggered entry of an epoll set
+	accept  map[uint64]bool     // somebody was inside accept
+	polled  map[uint64]bool     // somebody waited to be told, in poll, select or epoll
 	blind   error               // why some that may wait could not be seen, or nil
 }
 
@@ -30,7 +32,8 @@ var (
 // datagrams, in poll or select, or in epoll_wait on a set that has the socket, be it inside of another set. That a socket is in a set
 // says nothing by itself: programs put it there first, and load their data then.
 func lookAt(pids []int, inodes map[uint64]struct{}) sight {
-	s := sight{waiting: make(map[uint64][]int), held: make(map[uint64]struct{}), edged: make(map[uint64]bool)}
+	s := sight{waiting: make(map[uint64][]int), held: make(map[uint64]struct{}), edged: make(map[uint64]bool),
+		accept: make(map[uint64]bool), polled: make(map[uint64]bool)}
 	for _, pid := range pids {
 		if err := s.look(pid, inodes); err != nil && s.blind == nil {
 			s.blind = fmt.Errorf("process %d: %w", pid, err)
@@ -92,14 +95,22 @@ func (s *sight) lookAtThreads(pid int, code abi.ABI, at map[int]uint64, leads ma
 			continue
 		}
 		fds, set := waitsAt(tid, code, now)
+		call, _ := unpack(tid, code, now)
 		for _, fd := range fds {
-			if inode, ok := at[fd]; ok && !found[inode] {
+			inode, ok := at[fd]
+			if ok && call == abi.Accept {
+				s.accept[inode] = true
+			} else if ok {
+				s.polled[inode] = true
+			}
+			if ok && !found[inode] {
 				found[inode] = true
 				s.waiting[inode] = append(s.waiting[inode], pid)
 				delete(s.edged, inode)
 			}
 		}
 		for inode, events := range leads[set] {
+			s.polled[inode] = true
 			if found[inode] {
 				continue
 			}
@@ -171,6 +182,8 @@ func epollLeads(pid int, sets []int, inodes map[uint64]struct{}) map[int]map[uin
 type evidence struct {
 	waitedBy    map[uint64]map[int]struct{} // socket → processes that were seen to wait on it, or to have accepted
 	firm        map[uint64]struct{}         // of these: not only by an edge-triggered entry of an epoll set
+	inAccept    map[uint64]int              // socket → in how many looks somebody was inside accept
+	polled      map[uint64]struct{}         // sockets of which somebody waited to be told
 	looks       map[uint64]*looks           // socket → how often it was looked for who waits
 	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
 	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
@@ -188,6 +201,8 @@ func newEvidence() evidence {
 	return evidence{
 		waitedBy:    make(map[uint64]map[int]struct{}),
 		firm:        make(map[uint64]struct{}),
+		inAccept:    make(map[uint64]int),
+		polled:      make(map[uint64]struct{}),
 		looks:       make(map[uint64]*looks),
 		acceptsAt:   make(map[int]struct{}),
 		late:        make(map[uint64]lateListener),
@@ -199,6 +214,8 @@ func (e *evidence) forget(inode uint64) {
 	delete(e.waitedBy, inode)
 	delete(e.firm, inode)
 	delete(e.looks, inode)
+	delete(e.inAccept, inode)
+	delete(e.polled, inode)
 	delete(e.late, inode)
 }
 
@@ -225,6 +242,12 @@ func (t *Tracker) witness(s sight, inodes map[uint64]struct{}) {
 		}
 		l.number++
 		l.last = time.Now()
+	}
+	for inode := range s.accept {
+		t.inAccept[inode]++
+	}
+	for inode := range s.polled {
+		t.polled[inode] = struct{}{}
 	}
 	for inode, pids := range s.waiting {
 		for _, pid := range pids {
@@ -255,6 +278,33 @@ func (t *Tracker) neverWaits(inode uint64) bool {
 	defer t.mu.Unlock()
 	l := t.looks[inode]
 	return len(t.waitedBy[inode]) == 0 && l != nil && l.number >= enoughLooks && l.last.Sub(l.first) >= enoughLookTime
+}
+
+// enoughAccepts is in how many looks a program must have been inside accept, and in none waiting to be told, to be known as one that does nothing
+// but accept.
+const enoughAccepts = 3
+
+// onlyAccepts tells whether the program was seen to do nothing but accept on the socket: none of its threads has come there by way of poll, select or
+// epoll, so none needs a phantom to come back from there.
+func (t *Tracker) onlyAccepts(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, polled := t.polled[inode]
+	return !polled && t.inAccept[inode] >= enoughAccepts
+}
+
+// undecided lists those of the sockets of which it is not known yet whether the program does nothing but accept there.
+func (t *Tracker) undecided(sockets []*Socket) map[uint64]struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make(map[uint64]struct{})
+	for _, s := range sockets {
+		_, polled := t.polled[s.Inode]
+		if !polled && !s.NonBlock && t.inAccept[s.Inode] < enoughAccepts && s.fd >= 0 {
+			list[s.Inode] = struct{}{}
+		}
+	}
+	return list
 }
 
 // waitersOn is how many processes were seen to wait on the socket.

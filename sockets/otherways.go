@@ -64,7 +64,7 @@ func (o *otherWays) shut() {
 		}
 		planted[h.FD] = true
 		// A thread may be on its way from "readable" at this number into a blocking accept.
-		if !o.d.nonblock {
+		if !o.d.nonblock && !o.t.onlyAccepts(o.d.stands) {
 			if err := o.d.phantom(); err != nil {
 				o.failed(err)
 			}

@@ -90,7 +90,7 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 		if d == nil {
 			return remote.ErrGone
 		}
-		if d.nonblock {
+		if d.nonblock || t.onlyAccepts(h.inode) {
 			continue
 		}
 		for range mayAccept(f) {

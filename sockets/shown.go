@@ -98,6 +98,11 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 		}
 	}
 	predecessor := t.predecessor()
+	if predecessor != nil {
+		if unsure := predecessor.undecided(t.preserved.Sockets()); len(unsure) > 0 {
+			predecessor.witness(lookAt(predecessor.pids(), unsure), unsure)
+		}
+	}
 	if predecessor != nil && (len(wanted) > 0 || len(r.unclaimed) > 0 || t.asks.Workers != 0) {
 		predecessor.lookAfterOld(must, r)
 	}

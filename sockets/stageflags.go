@@ -24,6 +24,9 @@ func (t *Tracker) postpones(b *binding) bool {
 	if t.stage.on || t.preserved == nil || b.own < 0 || !b.key.isTCP() || !b.key.stageable() || t.sharing != nil {
 		return false
 	}
+	if sharesPort(b.own) {
+		return false // the sockets of a group are claimed one by one, at their binds
+	}
 	s := t.preserved.unclaimed(b.key)
 	return s != nil && !s.late && !(b.nonblock && s.NonBlock)
 }

@@ -1,0 +1,25 @@
+package suite
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestNoPhantoms: a server that does nothing but accept is given no connection that nobody has made, planted or staged.
+func TestNoPhantoms(t *testing.T) {
+	for _, flags := range [][]string{{"--fork"}, {"--stage"}} {
+		eachLevel(t, func(t *testing.T, level string) {
+			t.Run(flags[0], func(t *testing.T) {
+				t.Parallel()
+				s := script(t, "naive.py", freePort(t))
+				h := s.run(t, level, flags...)
+				h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1), 5, func(int) {}, "a naive server "+flags[0]+" at "+level)
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if slices.Contains(h.output, "nothing asked") {
+					t.Error("it was given a connection that nobody has made")
+				}
+			})
+		})
+	}
+}
