@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 	"huptime/internal/probe"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/internal/sdnotify"
 	"huptime/internal/terminal"
 	"huptime/notify"
 	"huptime/sockets"
@@ -143,6 +145,8 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		if launch.Env == nil {
 			launch.Env = os.Environ()
 		}
+		// The first of two would be the one that getenv(3) finds: --env-file may have it too.
+		launch.Env = slices.DeleteFunc(launch.Env, func(v string) bool { return strings.HasPrefix(v, sdnotify.Variable+"=") })
 		launch.Env = append(launch.Env, notices.socket.Env())
 	}
 	ready, err := s.throughPool(&launch)

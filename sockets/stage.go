@@ -25,6 +25,7 @@ type stage struct {
 	instead  map[Key]string       // why an address is planted
 	// postponed are sockets that were bound and that are decided about when they listen: see decide.
 	postponed map[uint64]Key
+	decided   map[uint64]*Socket  // what was planted in place of them
 	blocking  map[uint64]struct{} // sockets that were blocking at their listen
 	pruned    int                 // how many of mine were left when they were last looked through
 }
@@ -36,7 +37,7 @@ type staged struct {
 }
 
 func newStage() *stage {
-	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
+	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), decided: make(map[uint64]*Socket), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
 		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
 		groups: make(map[Key]staged), instead: make(map[Key]string)}
 }

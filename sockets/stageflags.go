@@ -89,7 +89,11 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 	t.mu.Lock()
 	key, ok := t.stage.postponed[inode]
 	delete(t.stage.postponed, inode)
+	before := t.stage.decided[inode]
 	t.mu.Unlock()
+	if before != nil {
+		return t.decidedBefore(r, before)
+	}
 	if !ok {
 		return false
 	}
@@ -112,8 +116,27 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 	if s != nil {
 		s.shareNoMore()
 		t.planted(b, s)
+		t.mu.Lock()
+		t.stage.decided[inode] = s
+		t.mu.Unlock()
 	}
 	return s != nil
+}
+
+// decidedBefore plants what was planted for another process that has the caller's socket too: where a master binds and its workers listen
+// (uvicorn's do), each listens on what it has inherited.
+func (t *Tracker) decidedBefore(r *notify.Request, s *Socket) (planted bool) {
+	b, ok := t.bindingOf(r, s.Key)
+	if !ok {
+		return false
+	}
+	defer b.close()
+	if err := b.plant(s); err != nil {
+		t.cannot(r, err)
+		return false
+	}
+	t.planted(b, s)
+	return true
 }
 
 // bindingOf describes what a caller has bound that is about to listen. The caller closes it.

@@ -143,7 +143,7 @@ func (t *Tracker) DialProbe(ctx context.Context, network, address string) (net.C
 		}
 		failed = errors.Join(failed, err)
 	}
-	return nil, fmt.Errorf("cannot probe %s: %w", address, failed)
+	return nil, failed // each says which address; who asked says what for
 }
 
 func probeTargets(ctx context.Context, network, address string) ([]netip.AddrPort, error) {

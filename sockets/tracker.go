@@ -174,6 +174,7 @@ func (t *Tracker) forget(inode uint64) {
 	delete(t.stage.taken, inode)
 	delete(t.stage.blocking, inode)
 	delete(t.stage.postponed, inode)
+	delete(t.stage.decided, inode)
 	if b, ok := t.bound[inode]; ok {
 		b.close()
 		delete(t.bound, inode)

@@ -1,6 +1,8 @@
 package suite
 
 import (
+	"fmt"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -87,4 +89,24 @@ func (h *supervisor) restartsUnder(l *load, restarts int, change func(i int), wh
 			h.t.Errorf("%d times %q", n, bad)
 		}
 	}
+}
+
+// TestInheritedListen: workers that listen themselves on what their master has bound get one socket, all of them.
+func TestInheritedListen(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		port := freePort(t)
+		s := service{name: "inheriting", addr: fmt.Sprintf("127.0.0.1:%d", port), ask: askHTTP}
+		s.command = []string{program(t, "/usr/bin/python3", "python3"), "testdata/inheriting.py", strconv.Itoa(port)}
+		h := s.run(t, level, "--ready-workers=all", "--min-ready=500ms")
+		l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
+		for i := range 4 {
+			h.hup()
+			h.await("generation ended", i+1)
+		}
+		l.check("workers that listen")
+		if n := h.count("preserved socket planted"); n != 8 {
+			t.Errorf("%d sockets were planted, want one for each of 8 workers", n)
+		}
+	})
 }

@@ -35,6 +35,7 @@ type event struct {
 	Output     string
 	Address    string
 	Error      string
+	Took       string
 }
 
 // supervisor is a running huptime.

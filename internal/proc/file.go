@@ -34,9 +34,10 @@ func threadPath(pid, tid int, rest string) string {
 }
 
 // cannotRead says which file it was. ESRCH is how a file that was opened in time reports that its process ended since; for
-// a caller that is the same as ENOENT at open, so both match os.ErrNotExist.
+// a caller that is the same as ENOENT at open, so both match os.ErrNotExist. So does EACCES
+// where the process is about to be gone: see ending.
 func cannotRead(name string, err error) error {
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) && ending(name) {
 		return fmt.Errorf("cannot read %s: %w: %w", name, os.ErrNotExist, err)
 	}
 	return fmt.Errorf("cannot read %s: %w", name, err)

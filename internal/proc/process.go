@@ -55,6 +55,9 @@ func parseTgid(b []byte) (int, error) {
 	return 0, fmt.Errorf("%w: no Tgid", ErrFormat)
 }
 
+// exiting is PF_EXITING of include/linux/sched.h: set at the beginning of do_exit, before anything is given back.
+const exiting = 0x4
+
 // Stat is what is used of /proc/PID/stat, proc_pid_stat(5).
 type Stat struct {
 	PID       int
@@ -63,6 +66,7 @@ type Stat struct {
 	PPID      int    // 0 where the parent is outside of this pid namespace
 	PGRP      int
 	Session   int
+	Exiting   bool   // it has begun to end, and runs no code of its own any more; a zombie too
 	StartTime uint64 // after boot, in clock ticks (1/100 s). With the id, it tells a process from a later one of the same id.
 }
 
@@ -111,9 +115,15 @@ func ParseStat(b []byte) (Stat, error) {
 		}
 		*to = n
 	}
-	// The session is field 6, the start time field 22.
+	// The session is field 6, the flags field 9, the start time field 22.
 	for field := 7; field <= 22; field++ {
-		f, rest = word(rest)
+		if f, rest = word(rest); field == 9 {
+			flags, tail, ok := decimal(f)
+			if !ok || len(tail) != 0 {
+				return bad("flags")
+			}
+			s.Exiting = flags&exiting != 0
+		}
 	}
 	n, tail, ok := decimal(f)
 	if !ok || len(tail) != 0 {

@@ -35,6 +35,7 @@ apt_install() {
 			nginx-light) systemctl disable --quiet nginx || true ;;
 			redis-server) systemctl disable --quiet redis-server || true ;;
 			nsd) systemctl disable --quiet nsd || true ;;
+			postgresql) systemctl disable --quiet postgresql || true ;;
 			esac
 		done
 	fi
@@ -112,6 +113,7 @@ have git || want git
 have nginx || want nginx-light
 have redis-server || want redis-server
 have nsd || want nsd
+ls /usr/lib/postgresql/*/bin/postgres &>/dev/null || want postgresql # it is not on PATH
 have node || want nodejs
 have python3 || want python3
 have killall || want psmisc
