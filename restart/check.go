@@ -37,18 +37,16 @@ func (s *supervisor) check(done func(output string, err error)) (cancel func(why
 		go done("", err) // not from in here, where the machine's goroutine would wait for itself
 		return func(error) {}
 	}
-	return s.command(argv, nil, func(output string, refused, why error, status Status) {
-		done(output, checkOutcome(refused, why, status))
-	})
+	return s.command(argv, nil, func(o outcome) { done(o.output, checkOutcome(o)) })
 }
 
 // command runs a command beside the service, in its directory and environment, to which more is added. It runs on the machine's goroutine, as reap
 // does: so the command cannot be reaped before it is known, and is not killed after that. done is called once, later and on another
-// goroutine: with the end of the output, why it could not be run, why it was killed, and its status.
-func (s *supervisor) command(argv, more []string, done func(output string, refused, why error, status Status)) (cancel func(why error)) {
+// goroutine.
+func (s *supervisor) command(argv, more []string, done func(outcome)) (cancel func(why error)) {
 	c, err := s.startCommand(argv, more)
 	if err != nil {
-		go done("", err, nil, 0) // not from in here, where the machine's goroutine would wait for itself
+		go done(outcome{refused: err}) // not from in here, where the machine's goroutine would wait for itself
 		return func(error) {}
 	}
 	pid := c.launcher.PID
@@ -150,31 +148,40 @@ var past = time.Unix(1, 0)
 func lastOf(b []byte) []byte { return b[max(0, len(b)-maxCheckOutput):] }
 
 // await waits for the end of the command and says how it went.
-func (c *check) await() (output string, refused, why error, status Status) {
-	status = <-c.ended
+func (c *check) await() outcome {
+	o := outcome{status: <-c.ended}
 	// Somebody who has left its group may hold the pipe open for ever, so what is in it now is the output. A read with
 	// a deadline that is over reads nothing, hence the last look without it.
 	_ = c.output.SetReadDeadline(past)
 	kept := lastOf(append(<-c.kept, c.rest()...))
 	c.output.Close()
-	output = strings.ToValidUTF8(strings.TrimSpace(string(kept)), "\ufffd")
-	if refused = <-c.refused; errors.Is(refused, notify.ErrLauncherDied) {
-		refused = nil // its status says more
+	o.output = strings.ToValidUTF8(strings.TrimSpace(string(kept)), "\ufffd")
+	if o.refused = <-c.refused; errors.Is(o.refused, notify.ErrLauncherDied) {
+		o.refused = nil // its status says more
 	}
-	return output, refused, c.why, status
+	o.why = c.why
+	return o
+}
+
+// outcome is how a command has ended.
+type outcome struct {
+	output  string // the end of it
+	refused error  // why it could not be run, or nil
+	why     error  // why it was killed, or nil
+	status  Status
 }
 
 // checkOutcome says what the end of the check means; nil is that it has passed.
-func checkOutcome(refused, why error, status Status) error {
+func checkOutcome(o outcome) error {
 	switch {
-	case why != nil:
-		return fmt.Errorf("the check %w", why)
-	case refused != nil:
-		return fmt.Errorf("the check can't be run: %w", refused)
-	case unix.WaitStatus(status).Signaled():
-		return fmt.Errorf("the check was %s", status)
-	case status.Code() != 0:
-		return fmt.Errorf("the check %s", status)
+	case o.why != nil:
+		return fmt.Errorf("the check %w", o.why)
+	case o.refused != nil:
+		return fmt.Errorf("the check can't be run: %w", o.refused)
+	case unix.WaitStatus(o.status).Signaled():
+		return fmt.Errorf("the check was %s", o.status)
+	case o.status.Code() != 0:
+		return fmt.Errorf("the check %s", o.status)
 	}
 	return nil
 }

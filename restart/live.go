@@ -85,7 +85,10 @@ func (p *live) awaitShown(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.prober.await(ctx)
+	if err := p.prober.await(ctx); err != nil {
+		return err
+	}
+	return p.tracker.TakeQueues(ctx)
 }
 
 // dialProbe connects a probe: to this generation alone, where it has a socket of its own.

@@ -73,9 +73,13 @@ func (p *prober) awaitBad(ctx context.Context) error {
 	}
 }
 
-// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach the new one and nobody else.
+// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach the new one and nobody else, or in
+// exec mode clients are to wait until the service says that it is ready. Not where a command asks it: that may connect, and would reach nobody.
 func (c *Config) stages() bool {
-	return c.Stage || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { _, _, connects := p.Address(); return connects })
+	kind := func(k probe.Kind) bool {
+		return slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { return p.Kind() == k })
+	}
+	return c.Stage || c.Mode == Exec && kind(probe.Notify) && !kind(probe.Exec) || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { _, _, connects := p.Address(); return connects })
 }
 
 func (p *prober) try(ctx context.Context, probe probe.Probe, limit time.Duration) error {
@@ -114,11 +118,6 @@ var errStopped = errors.New("was killed: it took too long")
 
 // runProbe runs a probe's command beside the service: see probe.Options.Run. It may be called on any goroutine but the machine's.
 func (s *supervisor) runProbe(ctx context.Context, argv, env []string, _ string) (output []byte, ended string, err error) {
-	type outcome struct {
-		output  string
-		refused error
-		status  Status
-	}
 	over := make(chan outcome, 1)
 	var cancel func(why error) // the machine's goroutine's
 	s.post(func() {
@@ -126,7 +125,7 @@ func (s *supervisor) runProbe(ctx context.Context, argv, env []string, _ string)
 			over <- outcome{refused: ctx.Err()}
 			return
 		}
-		cancel = s.command(argv, env, func(output string, refused, _ error, status Status) { over <- outcome{output, refused, status} })
+		cancel = s.command(argv, env, func(o outcome) { over <- o })
 	})
 	var o outcome
 	select {

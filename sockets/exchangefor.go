@@ -39,10 +39,9 @@ func (t *Tracker) exchangeFor(ctx context.Context, pairs map[uint64]*Socket) err
 		}
 		x.queues[inode], x.inodes[inode] = q, struct{}{}
 	}
-	var err error
-	if t.level == notify.LevelListeners {
-		err = t.exchangeAll(ctx, x.trade(), x.inodes, nil)
-	} else {
+	// Remote calls may be permitted at either level, and serve every way to wait.
+	err := t.exchangeAll(ctx, x.trade(), x.inodes, nil)
+	if err != nil && t.level != notify.LevelListeners {
 		err = t.substituteAtAccept(ctx, x, pairs)
 	}
 	if err != nil {

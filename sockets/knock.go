@@ -3,6 +3,7 @@ package sockets
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"huptime/internal/abi"
@@ -26,6 +27,8 @@ type Knocks struct {
 
 	// opaqueOnce is for the log: what is out of reach in one generation is in the next.
 	opaqueOnce sync.Once
+	// unexchangeable: a generation could not be given the preserved sockets in exchange for its own; see TakeQueues.
+	unexchangeable atomic.Bool
 	// assumedOnce likewise.
 	assumedOnce sync.Once
 }

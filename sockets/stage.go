@@ -102,24 +102,6 @@ func (t *Tracker) standsFor(inode uint64) *Socket {
 	return nil
 }
 
-// standsIn tells whether the generation listens by a socket of its own on the address of a preserved one.
-func (t *Tracker) standsIn(s *Socket) bool {
-	t.preserved.mu.Lock()
-	k, staged := s.Key, s.staged != nil
-	t.preserved.mu.Unlock()
-	if !staged {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for inode := range t.listening {
-		if own, ok := t.stage.mine[inode]; ok && !own.planted && own.key == k {
-			return true
-		}
-	}
-	return false
-}
-
 // stageOne prepares a bind that is about to run, so that the caller's own socket joins the preserved ones of
 // its key without getting any clients, or, where there are none, so that a later generation's can. It is not
 // ok where the bind is to be answered as ever.
@@ -146,7 +128,7 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	}
 	var behind []*Socket
 	if t.preserved != nil {
-		list, verdict := t.preserved.stageable(b.key, own, switched)
+		list, verdict := t.preserved.stageable(b.key, own, switched, t.inGap && !t.knocks.unexchangeable.Load())
 		if verdict != nil {
 			t.instead(b.key, verdict)
 			return false, t.withdraw(b, own)

@@ -14,7 +14,7 @@ var errNotNow = errors.New("nothing to stage")
 
 // stageable lists the preserved sockets that a socket of the key, made by a user, may stand behind; none
 // where there is no such address. The error says why it may not be bound beside them.
-func (p *Preserved) stageable(k Key, own callersSocket, switched bool) (list []*Socket, why error) {
+func (p *Preserved) stageable(k Key, own callersSocket, switched, gap bool) (list []*Socket, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	overlaps := false
@@ -29,7 +29,7 @@ func (p *Preserved) stageable(k Key, own callersSocket, switched bool) (list []*
 		if err := s.stageable(k, own); err != nil {
 			return nil, err
 		}
-		if p.abandoned || s.claimed || switched && s.staged == nil {
+		if p.abandoned && !gap || s.claimed || switched && s.staged == nil {
 			return nil, errNotNow
 		}
 		list = append(list, s)

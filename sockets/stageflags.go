@@ -63,7 +63,7 @@ func (t *Tracker) postpone(b *binding) bool {
 	if err != nil {
 		return false
 	}
-	list, why := t.preserved.stageable(b.key, own, false)
+	list, why := t.preserved.stageable(b.key, own, false, false)
 	if why != nil || len(list) == 0 {
 		return false
 	}

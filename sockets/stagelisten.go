@@ -14,7 +14,7 @@ import (
 // tells whether it did.
 func (t *Tracker) rejoin(r *notify.Request, inode uint64) (planted bool) {
 	s := t.standsFor(inode)
-	if s == nil || !t.preserved.isAbandoned() {
+	if s == nil || t.inGap || !t.preserved.isAbandoned() {
 		return false
 	}
 	t.mu.Lock()

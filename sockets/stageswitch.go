@@ -252,6 +252,9 @@ func (p *Preserved) unstage(g *reuseport) {
 			s.staged, s.surplus, s.served, s.empty, s.early = nil, false, false, 0, nil
 		}
 	}
+	if g == nil {
+		p.stagedBy = nil
+	}
 	p.mu.Unlock()
 	for g, list := range groups {
 		g.reset(list)

@@ -44,6 +44,7 @@ type Tracker struct {
 	asks    Asks          // see Ask
 
 	stage *stage
+	inGap bool // it was started where no generation serves: see TakeQueues
 
 	keeping sync.Mutex
 	kept    map[uint64]*kept // by inode; see Keep
@@ -117,6 +118,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		looked:     make(map[int]int),
 		related:    make(map[int]bool),
 		stage:      newStage(),
+		inGap:      preserved != nil && preserved.isAbandoned(),
 		starting:   true,
 		started:    time.Now(),
 	}

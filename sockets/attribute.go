@@ -1,0 +1,39 @@
+package sockets
+
+import "huptime/internal/proc"
+
+// attribute finds out which of the accepted connections are this generation's:
+// those that one of its processes holds. Between the moment when the new
+// generation was ready and the gate both have accepted from the same queue.
+//
+// Of processes that can't be looked into nothing is known: then everything counts
+// that no newer generation holds.
+func (d *drain) attribute() {
+	accepted := make(map[uint64]struct{})
+	for _, c := range d.conns {
+		if c.Inode != 0 { // 0: in the accept queue, or closed by the service
+			accepted[uint64(c.Inode)] = struct{}{}
+		}
+	}
+	d.own = make(map[uint32]struct{})
+	if len(accepted) == 0 {
+		return
+	}
+	held, opaque := proc.Holders(d.t.pids(), accepted)
+	for inode := range held {
+		d.own[uint32(inode)] = struct{}{}
+	}
+	if len(opaque) == 0 {
+		return
+	}
+	theirs, _ := proc.Holders(d.newer(), accepted)
+	d.t.mu.Lock()
+	from := d.t.shrinking
+	d.t.mu.Unlock()
+	for _, c := range d.conns {
+		if _, ok := theirs[uint64(c.Inode)]; ok || c.Inode == 0 || from != nil && !from.cameBefore(c) {
+			continue // with sockets of their own the later generations have all that has come since
+		}
+		d.own[c.Inode] = struct{}{}
+	}
+}
