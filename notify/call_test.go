@@ -21,7 +21,7 @@ func TestCallNumbers(t *testing.T) {
 		for name, want := range map[string]Call{
 			"bind": CallBind, "listen": CallListen, "accept": CallAccept, "accept4": CallAccept,
 			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction,
-			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer,
+			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer, "close": CallClose,
 			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallOther, "shutdown": CallOther,
 		} {
 			for _, a := range abi {

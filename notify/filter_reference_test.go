@@ -90,7 +90,9 @@ func reference(level Level, also []FilterOption, covered []abi, c systemCall) ui
 		case "bind", "listen":
 			return true
 		case "accept", "accept4":
-			return level == LevelConnections
+			return level != LevelListeners
+		case "close":
+			return level == LevelCalls
 		case "unlink", "unlinkat":
 			return slices.Contains(also, WithUnlink)
 		case "rename", "renameat", "renameat2":
@@ -157,7 +159,7 @@ func programs(t testing.TB) []built {
 		others = append(others, a.library)
 	}
 	var all []built
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		for _, also := range [][]FilterOption{nil, {WithUnlink}, {WithUnlink, WithRename}} {
 			name := fmt.Sprint(level, also)
 			p, err := BuildFilter(level, also...)

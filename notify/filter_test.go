@@ -10,7 +10,7 @@ import (
 )
 
 func TestParseLevel(t *testing.T) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		if got, err := ParseLevel(string(level)); err != nil || got != level {
 			t.Errorf("ParseLevel(%q) = %q, %v", level, got, err)
 		}
@@ -36,7 +36,11 @@ func TestFilterTracks(t *testing.T) {
 					case "bind", "listen":
 						want = ask
 					case "accept", "accept4":
-						if b.level == LevelConnections {
+						if b.level != LevelListeners {
+							want = ask
+						}
+					case "close":
+						if b.level == LevelCalls {
 							want = ask
 						}
 					case "unlink", "unlinkat":
@@ -113,10 +117,10 @@ func TestFilterMakesDeaf(t *testing.T) {
 // (include/uapi/linux/net.h).
 func TestFilterSocketcall(t *testing.T) {
 	tracked := map[uint64][]Level{
-		2:  {LevelConnections, LevelListeners}, // SYS_BIND
-		4:  {LevelConnections, LevelListeners}, // SYS_LISTEN
-		5:  {LevelConnections},                 // SYS_ACCEPT
-		18: {LevelConnections},                 // SYS_ACCEPT4
+		2:  {LevelConnections, LevelListeners, LevelCalls}, // SYS_BIND
+		4:  {LevelConnections, LevelListeners, LevelCalls}, // SYS_LISTEN
+		5:  {LevelConnections, LevelCalls},                 // SYS_ACCEPT
+		18: {LevelConnections, LevelCalls},                 // SYS_ACCEPT4
 	}
 	for _, b := range programs(t) {
 		if !slices.ContainsFunc(b.covered, func(a abi) bool { return a.name == "i386" }) {
@@ -274,7 +278,7 @@ func TestFilterAsksWhatCallsDecode(t *testing.T) {
 				c := systemCall{number: number | a.bit, arch: a.arch, args: [6]uint64{1, 1, 51}}
 				asked := b.machine.verdict(t, c) == ask
 				known := callOf(c.arch, int32(c.number)) != CallOther
-				if asked && !known || known && !asked && b.level == LevelConnections && len(b.also) == 2 {
+				if asked && !known || known && !asked && b.level == LevelCalls && len(b.also) == 2 {
 					t.Errorf("%s: %s %d: asked about: %v, decoded: %v", b.name, a.name, number, asked, known)
 				}
 			}
@@ -300,7 +304,7 @@ func TestBuildFilterIsDeterministic(t *testing.T) {
 }
 
 func BenchmarkBuildFilter(b *testing.B) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		b.Run(string(level), func(b *testing.B) {
 			for b.Loop() {
 				if _, err := BuildFilter(level); err != nil {

@@ -154,6 +154,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		census:   s.census,
 		knocks:   s.knocks,
 		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
+		closes:   s.cfg.Level == notify.LevelCalls,
 		ready:    ready.write,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
