@@ -59,7 +59,8 @@ func Run(cfg Config) (int, error) {
 		return ExitFailure, err
 	}
 	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)), removals: make(removals)}
+	defer s.removals.close()
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
 	return newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()}).run(in)
@@ -75,6 +76,7 @@ type supervisor struct {
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
+	removals  removals
 }
 
 // prepareFilters chooses the level and builds the filters, or makes the configuration one without; unsupported is why, if that is known already.

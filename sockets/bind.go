@@ -71,6 +71,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			held = b.holds // each copy may claim it once
 		}
 		s, err := t.preserved.claim(key, held, b.plant)
+		if errors.Is(err, errForbidden) {
+			t.refused(r, err)
+			return notify.Continue() // it says so itself
+		}
 		if err != nil {
 			t.cannot(r, err)
 			return notify.Continue()
@@ -218,6 +222,9 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 // open file description, which both generations share: where the new version
 // wants it otherwise than the old one had it, the new version gets its way.
 func (b *binding) plant(s *Socket) error {
+	if err := b.permitted(s); err != nil {
+		return err
+	}
 	if s.file != nil && !s.file.there() {
 		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
 	}
