@@ -58,6 +58,9 @@ func Run(cfg Config) (int, error) {
 	if err != nil {
 		return ExitFailure, err
 	}
+	if !cfg.plain {
+		lostPrivileges(&cfg)
+	}
 	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)), removals: make(removals)}
 	defer s.removals.close()

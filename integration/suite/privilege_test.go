@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func needsRoot(t *testing.T) {
@@ -155,5 +158,51 @@ func TestFaultD7UnlinkFollows(t *testing.T) {
 	}
 	if h.count("the directory of --unlink is another one than before, and not only huptime's user could have changed it: the one from before is used") == 0 {
 		t.Error("the log does not say so")
+	}
+}
+
+// TestFaultD7FileCapabilities: what file capabilities would give a service is lost under a huptime without CAP_SYS_ADMIN. The log says so, and
+// what to do: with ambient capabilities the service has what it needs, and restarts.
+func TestFaultD7FileCapabilities(t *testing.T) {
+	needsRoot(t)
+	dir := shortDir(t)
+	copied := func(from, to string) string {
+		t.Helper()
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/"+to, b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return dir + "/" + to
+	}
+	service, script := copied(program(t, "/usr/bin/python3", "python3"), "python"), copied("testdata/privilege.py", "service.py")
+	// struct vfs_cap_data of revision 2 with the effective flag, and CAP_NET_BIND_SERVICE (include/uapi/linux/capability.h).
+	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := unix.Setxattr(service, "security.capability", capability, 0); err != nil {
+		t.Skip("unsupported here: file capabilities: ", err)
+	}
+	copied(huptime, "huptime")
+	port := strconv.Itoa(privilegedPort(t))
+	s := privilege(t, port, "bind", port, dir+"/none")
+	s.command = []string{service, script, "bind", port, dir + "/none"}
+	const warning = "the service runs without the privileges of its file: huptime has no CAP_SYS_ADMIN"
+	as := func(ambient ...uintptr) option {
+		return func(c *exec.Cmd) {
+			c.Path = dir + "/huptime"
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: ambient}
+		}
+	}
+	h := start(t, s.command, as())
+	h.await(warning, 0)
+	h.awaitOutput("uid 65534 bind: [Errno 13] Permission denied")
+	h.exit()
+	h = start(t, s.command, as(unix.CAP_NET_BIND_SERVICE))
+	h.await("generation ready", 1)
+	restarts(t, h, s, 2)
+	restarts(t, h, s, 3)
+	if r := s.mustAnswer(t); r.version != "65534" {
+		t.Errorf("uid %s answers", r.version)
 	}
 }
