@@ -22,7 +22,7 @@ func TestCallNumbers(t *testing.T) {
 			"bind": CallBind, "listen": CallListen, "accept": CallAccept, "accept4": CallAccept,
 			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction,
 			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer, "close": CallClose,
-			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallOther, "shutdown": CallOther,
+			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallConnect, "shutdown": CallOther,
 		} {
 			for _, a := range abi {
 				number, err := seccomp.GetSyscallFromNameByArch(name, a)

@@ -61,6 +61,7 @@ func BuildFilter(level Level, options ...FilterOption) (Program, error) {
 	rules := trackingRules(level)
 	rules = append(rules, steeringRules()...)
 	rules = append(rules, pathRules(options)...)
+	rules = append(rules, connectRules(options)...)
 	if !slices.Contains(options, WithSIGHUP) {
 		rules = append(rules, deafnessRules()...)
 	}
@@ -81,6 +82,10 @@ const (
 	WithUnlink
 	// WithRename asks about rename, renameat and renameat2, likewise.
 	WithRename
+	// WithConnect asks about connect with an address that is not as long as those of IPv4 and IPv6: unix sockets.
+	WithConnect
+	// WithEveryConnect asks about every connect.
+	WithEveryConnect
 )
 
 // siblings are the 32-bit ABIs that a machine's kernel may run programs of.

@@ -25,17 +25,17 @@ func (s *supervisor) setting() (notify.Launch, error) {
 
 // prepare makes everything ready for the launch of a generation. Its error
 // stops the launch, and nothing has been started.
-func (s *supervisor) prepare(from *sockets.Preserved) (notify.Launch, error) {
+func (s *supervisor) prepare(number int, from *sockets.Preserved) (notify.Launch, error) {
 	l, err := s.setting()
 	if err != nil {
 		return l, err
 	}
-	l.Command, l.Program, l.Hangup = s.cfg.Command, s.plain, s.cfg.PassHangup
+	l.Command, l.Hangup = s.cfg.Command, s.cfg.PassHangup
 	if s.cfg.PassFDs {
 		l.Passed, l.PassedNames = s.cfg.standing.Files()
 	}
-	if len(s.cfg.Unlink) > 0 || from.HasPaths() {
-		l.Program = s.full
+	if l.Program, err = s.program(number, from); err != nil {
+		return l, err
 	}
 	// The file of a preserved socket is in nobody's way: the bind is answered, and clients need it.
 	return l, s.removals.remove(slices.DeleteFunc(slices.Clone(s.cfg.Unlink), from.HasFile), s.cfg.Log)

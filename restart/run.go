@@ -62,7 +62,7 @@ func Run(cfg Config) (int, error) {
 		lostPrivileges(&cfg)
 	}
 	s := &supervisor{cfg: cfg, plain: plain, full: full, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)), removals: make(removals)}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)), removals: make(removals), programs: make(map[asked]notify.Program)}
 	defer s.removals.close()
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
@@ -73,7 +73,8 @@ func Run(cfg Config) (int, error) {
 type supervisor struct {
 	cfg       Config
 	plain     notify.Program
-	full      notify.Program // asks about rename as well
+	full      notify.Program           // asks about rename as well
+	programs  map[asked]notify.Program // others, built when they are first needed
 	inherited []int
 	census    *census
 	knocks    *sockets.Knocks
@@ -94,11 +95,7 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
 		}
 	}
-	var options []notify.FilterOption
-	if cfg.PassHangup {
-		options = append(options, notify.WithSIGHUP)
-	}
-	if plain, full, err = buildFilters(cfg.Level, options); err != nil || !cfg.BestEffort {
+	if plain, full, err = buildFilters(cfg.Level, filterOptions(cfg)); err != nil || !cfg.BestEffort {
 		return plain, full, err
 	}
 	if err := notify.Try(plain, cfg.Command[0]); err != nil {
@@ -128,7 +125,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		return s.launchPlain(number)
 	}
 	s.census.settle()
-	launch, err := s.prepare(from)
+	launch, err := s.prepare(number, from)
 	if err != nil {
 		return nil, err
 	}

@@ -127,6 +127,8 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 		return t.rename(r)
 	case notify.CallSteer:
 		return t.steer(r)
+	case notify.CallConnect:
+		return t.connect(r)
 	case notify.CallClose:
 		return t.close(r)
 	}
