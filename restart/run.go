@@ -109,7 +109,8 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 // Both ask about unlink. Which generation will bind a unix socket with a path can't be known before it starts, its filter can't be
 // changed afterwards, and most services remove their socket file when they end: by then it is their successor's, and a file that is gone can't
 // be brought back. An unlink that nothing is kept from costs two context switches. Rename is asked about only where a path is
-// known that must not be replaced: what an old generation does to its successor's paths is to remove them.
+// known that must not be replaced: what an old generation does to its successor's paths is to remove them. Other filters are for generations that
+// are asked about connect (supervisor.program).
 func buildFilters(level notify.Level, options []notify.FilterOption) (plain, full notify.Program, err error) {
 	if plain, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink)...); err != nil {
 		return nil, nil, err

@@ -34,6 +34,7 @@
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
+//	connect       a starting generation finds nobody at what it has yet to claim
 //	close         nothing; that it is time to look
 //
 // # Kept paths
