@@ -116,7 +116,7 @@ func (m *machine) gaveUp(g *generation, why error) {
 		reason += "; " + g.process.Obstacle()
 	}
 	if why == nil {
-		reason += m.foundAnother(g)
+		m.foundAnother(g)
 	}
 	m.next = nil
 	from := g.from

@@ -47,8 +47,8 @@ func (t *Tracker) close(r *notify.Request) notify.Reply {
 	if ends {
 		ping(t.ended)
 	}
-	if err != nil || !listens {
-		return notify.Continue()
+	if err != nil || !listens || t.sharing != nil && t.sharing.own {
+		return notify.Continue() // the sockets of a copy that ends wait for it to be started again (patience)
 	}
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
