@@ -57,7 +57,7 @@ func TestFaultEListenerClosed(t *testing.T) {
 
 // TestFaultEConnectionClosed: at the level calls the drain ends when the last connection does, and not with its next look.
 func TestFaultEConnectionClosed(t *testing.T) {
-	const rounds, limit = 7, 50 * time.Millisecond // with looks every 200 ms alone the median is some 100 ms
+	const rounds, limit = 7, 70 * time.Millisecond // with looks every 200 ms alone the median is some 100 ms
 	s := golang(t)
 	h := s.run(t, "calls")
 	var times []time.Duration
