@@ -24,9 +24,13 @@ const (
 	CallRename
 	// CallSteer is setsockopt with SO_ATTACH_REUSEPORT_CBPF or SO_ATTACH_REUSEPORT_EBPF.
 	CallSteer
+	// CallClose is close. It has not run yet when it is notified, and may yet fail.
+	CallClose
+	// CallConnect is connect.
+	CallConnect
 )
 
-var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt"}
+var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt", "close", "connect"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -54,6 +58,7 @@ const (
 	i386Socketcall = 102
 
 	socketcallBind    = 2
+	socketcallConnect = 3
 	socketcallListen  = 4
 	socketcallAccept  = 5
 	socketcallAccept4 = 18
@@ -69,20 +74,23 @@ var callNumbers = map[uint32]map[int32]Call{
 		x32Bit | 49: CallBind, x32Bit | 50: CallListen, x32Bit | 43: CallAccept,
 		x32Bit | 288: CallAccept, x32Bit | 512: CallSigaction,
 		87: CallUnlink, 263: CallUnlink, 82: CallRename, 264: CallRename, 316: CallRename, 54: CallSteer, x32Bit | 541: CallSteer,
+		3: CallClose, x32Bit | 3: CallClose, 42: CallConnect, x32Bit | 42: CallConnect,
 		x32Bit | 87: CallUnlink, x32Bit | 263: CallUnlink,
 		x32Bit | 82: CallRename, x32Bit | 264: CallRename, x32Bit | 316: CallRename,
 	},
 	ArchI386: {
 		361: CallBind, 363: CallListen, 364: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 301: CallUnlink, 38: CallRename, 302: CallRename, 353: CallRename, 366: CallSteer,
+		6: CallClose, 362: CallConnect,
 	},
 	ArchAArch64: {
 		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 134: CallSigaction,
-		35: CallUnlink, 38: CallRename, 276: CallRename, 208: CallSteer, // it never had unlink and rename
+		35: CallUnlink, 38: CallRename, 276: CallRename, 208: CallSteer, 57: CallClose, 203: CallConnect, // it never had unlink and rename
 	},
 	ArchARM: {
 		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 328: CallUnlink, 38: CallRename, 329: CallRename, 382: CallRename, 294: CallSteer,
+		6: CallClose, 283: CallConnect,
 	},
 }
 
@@ -104,6 +112,7 @@ var (
 
 var socketcalls = map[uint32]Call{
 	socketcallBind:    CallBind,
+	socketcallConnect: CallConnect,
 	socketcallListen:  CallListen,
 	socketcallAccept:  CallAccept,
 	socketcallAccept4: CallAccept,

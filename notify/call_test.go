@@ -21,8 +21,8 @@ func TestCallNumbers(t *testing.T) {
 		for name, want := range map[string]Call{
 			"bind": CallBind, "listen": CallListen, "accept": CallAccept, "accept4": CallAccept,
 			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction,
-			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer,
-			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallOther, "shutdown": CallOther,
+			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer, "close": CallClose,
+			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallConnect, "shutdown": CallOther,
 		} {
 			for _, a := range abi {
 				number, err := seccomp.GetSyscallFromNameByArch(name, a)
@@ -122,7 +122,7 @@ func TestDecodeSocketcall(t *testing.T) {
 		{"accept4", ArchI386, i386Socketcall, [6]uint64{18, at}, CallAccept, unpacked},
 		{"junk above 32 bits", ArchI386, i386Socketcall, [6]uint64{1<<40 | 2, 1<<40 | at}, CallBind, unpacked},
 		{"socket", ArchI386, i386Socketcall, [6]uint64{1, at}, CallOther, [6]uint64{1, at}},
-		{"connect", ArchI386, i386Socketcall, [6]uint64{3, at}, CallOther, [6]uint64{3, at}},
+		{"connect", ArchI386, i386Socketcall, [6]uint64{3, at}, CallConnect, unpacked},
 		{"no memory", ArchI386, i386Socketcall, [6]uint64{2, 16}, CallOther, [6]uint64{2, 16}},
 		{"half a memory", ArchI386, i386Socketcall, [6]uint64{2, at + 4096 - 8}, CallOther, [6]uint64{2, at + 4096 - 8}},
 		{"the number in another ABI", ArchX86_64, i386Socketcall, [6]uint64{2, at}, CallOther, [6]uint64{2, at}},

@@ -24,7 +24,7 @@
 // # What is asked about
 //
 // [LevelListeners] asks about bind and listen; [LevelConnections] about accept and accept4 as
-// well. Both ask about rt_sigaction for SIGHUP. Neither asks about close: dup2(2), close_range(2), exec and exit close
+// well. Both ask about rt_sigaction for SIGHUP. Neither asks about close, as [LevelCalls] does: dup2(2), close_range(2), exec and exit close
 // without it, so it could be a hint at most, and a signal that came before the supervisor had received the notification (with
 // WAIT_KILLABLE_RECV, 5.19; without it, at any time) would make it EINTR with the descriptor still open, which programs do not expect.
 //

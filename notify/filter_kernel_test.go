@@ -39,7 +39,7 @@ func runHelperFilter(t *testing.T, role string) (output []byte) {
 }
 
 func TestKernelTakesFilter(t *testing.T) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		t.Run(string(level), func(t *testing.T) {
 			t.Parallel()
 			runHelperFilter(t, string(level))

@@ -90,7 +90,9 @@ func reference(level Level, also []FilterOption, covered []abi, c systemCall) ui
 		case "bind", "listen":
 			return true
 		case "accept", "accept4":
-			return level == LevelConnections
+			return level != LevelListeners
+		case "close":
+			return level == LevelCalls
 		case "unlink", "unlinkat":
 			return slices.Contains(also, WithUnlink)
 		case "rename", "renameat", "renameat2":
@@ -125,13 +127,25 @@ func reference(level Level, also []FilterOption, covered []abi, c systemCall) ui
 			return ask
 		}
 		return allow
+	case "connect":
+		if length := c.args[2]; slices.Contains(also, WithEveryConnect) || slices.Contains(also, WithConnect) && (length > 28 || length != 16 && length != 28) {
+			return ask
+		}
+		return allow
 	case "socketcall":
+		if uint32(c.args[0]) == 3 && asksAboutConnect(also) { // its arguments are in memory: any connect
+			return ask
+		}
 		name = map[uint32]string{2: "bind", 4: "listen", 5: "accept", 18: "accept4"}[uint32(c.args[0])]
 	}
 	if tracked(name) {
 		return ask
 	}
 	return allow
+}
+
+func asksAboutConnect(also []FilterOption) bool {
+	return slices.Contains(also, WithConnect) || slices.Contains(also, WithEveryConnect)
 }
 
 // built is a program with the ABIs that it covers.
@@ -157,15 +171,15 @@ func programs(t testing.TB) []built {
 		others = append(others, a.library)
 	}
 	var all []built
-	for _, level := range []Level{LevelConnections, LevelListeners} {
-		for _, also := range [][]FilterOption{nil, {WithUnlink}, {WithUnlink, WithRename}} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
+		for _, also := range [][]FilterOption{nil, {WithUnlink}, {WithUnlink, WithRename}, {WithConnect}, {WithUnlink, WithRename, WithEveryConnect}} {
 			name := fmt.Sprint(level, also)
 			p, err := BuildFilter(level, also...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, built{name + " here", level, also, here, p, newMachine(t, p)})
-			p, err = buildFilter(slices.Concat(trackingRules(level), steeringRules(), pathRules(also), deafnessRules()), others)
+			p, err = buildFilter(slices.Concat(trackingRules(level), steeringRules(), pathRules(also), connectRules(also), deafnessRules()), others)
 			if err != nil {
 				t.Fatal(err)
 			}

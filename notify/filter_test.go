@@ -10,7 +10,7 @@ import (
 )
 
 func TestParseLevel(t *testing.T) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		if got, err := ParseLevel(string(level)); err != nil || got != level {
 			t.Errorf("ParseLevel(%q) = %q, %v", level, got, err)
 		}
@@ -36,7 +36,19 @@ func TestFilterTracks(t *testing.T) {
 					case "bind", "listen":
 						want = ask
 					case "accept", "accept4":
-						if b.level == LevelConnections {
+						if b.level != LevelListeners {
+							want = ask
+						}
+					case "close":
+						if b.level == LevelCalls {
+							want = ask
+						}
+					case "socketcall": // connect
+						if asksAboutConnect(b.also) {
+							want = ask
+						}
+					case "connect": // of 16 bytes
+						if slices.Contains(b.also, WithEveryConnect) {
 							want = ask
 						}
 					case "unlink", "unlinkat":
@@ -113,10 +125,10 @@ func TestFilterMakesDeaf(t *testing.T) {
 // (include/uapi/linux/net.h).
 func TestFilterSocketcall(t *testing.T) {
 	tracked := map[uint64][]Level{
-		2:  {LevelConnections, LevelListeners}, // SYS_BIND
-		4:  {LevelConnections, LevelListeners}, // SYS_LISTEN
-		5:  {LevelConnections},                 // SYS_ACCEPT
-		18: {LevelConnections},                 // SYS_ACCEPT4
+		2:  {LevelConnections, LevelListeners, LevelCalls}, // SYS_BIND
+		4:  {LevelConnections, LevelListeners, LevelCalls}, // SYS_LISTEN
+		5:  {LevelConnections, LevelCalls},                 // SYS_ACCEPT
+		18: {LevelConnections, LevelCalls},                 // SYS_ACCEPT4
 	}
 	for _, b := range programs(t) {
 		if !slices.ContainsFunc(b.covered, func(a abi) bool { return a.name == "i386" }) {
@@ -124,7 +136,7 @@ func TestFilterSocketcall(t *testing.T) {
 		}
 		for sub := range uint64(25) {
 			want := allow
-			if slices.Contains(tracked[sub], b.level) {
+			if slices.Contains(tracked[sub], b.level) || sub == 3 && asksAboutConnect(b.also) {
 				want = ask
 			}
 			check(t, b, want, i386ABI.call(t, "socketcall", sub, 0xffff0000), fmt.Sprintf("socketcall %d", sub))
@@ -209,7 +221,7 @@ func randomCall(random *rand.Rand) systemCall {
 	case 4:
 		c.arch ^= 1 << random.IntN(32)
 	}
-	values := []uint64{0, 0, 0, 1, 1, 1, 2, 4, 5, 10, 18, 51, 52, 1 << 32, 1<<32 | 1, 0xffffffff, 0xffffffff00000001, 0x7ffc00001000}
+	values := []uint64{0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 10, 16, 18, 20, 24, 28, 29, 51, 52, 1 << 32, 1<<32 | 1, 0xffffffff, 0xffffffff00000001, 0x7ffc00001000}
 	for i := range c.args {
 		if c.args[i] = values[random.IntN(len(values))]; random.IntN(8) == 0 {
 			c.args[i] = random.Uint64()
@@ -221,8 +233,11 @@ func randomCall(random *rand.Rand) systemCall {
 // Calls that the filter does not list must be decided by their number, or the
 // kernel can't cache them and every read(2) of the service pays.
 func TestFilterIsCacheable(t *testing.T) {
-	conditional := []string{"rt_sigaction", "sigaction", "signal", "socketcall", "setsockopt"}
 	for _, b := range programs(t) {
+		conditional := []string{"rt_sigaction", "sigaction", "signal", "socketcall", "setsockopt"}
+		if slices.Contains(b.also, WithConnect) {
+			conditional = append(conditional, "connect")
+		}
 		for _, a := range b.covered {
 			for number := range uint32(501) {
 				c := systemCall{number: number | a.bit, arch: a.arch}
@@ -246,7 +261,7 @@ func TestFilterIsShort(t *testing.T) {
 	for _, b := range programs(t) {
 		limit := 18 // and a comparison for each further call, of which x32 has as many
 		for _, c := range b.also {
-			limit += 2 * map[FilterOption]int{WithUnlink: 2, WithRename: 3}[c]
+			limit += 2 * map[FilterOption]int{WithUnlink: 2, WithRename: 3, WithConnect: 1, WithEveryConnect: 1}[c]
 		}
 		if len(b.covered) == len(everyABI) {
 			continue // a program that no machine runs
@@ -274,7 +289,7 @@ func TestFilterAsksWhatCallsDecode(t *testing.T) {
 				c := systemCall{number: number | a.bit, arch: a.arch, args: [6]uint64{1, 1, 51}}
 				asked := b.machine.verdict(t, c) == ask
 				known := callOf(c.arch, int32(c.number)) != CallOther
-				if asked && !known || known && !asked && b.level == LevelConnections && len(b.also) == 2 {
+				if asked && !known || known && !asked && b.level == LevelCalls && len(b.also) == 3 {
 					t.Errorf("%s: %s %d: asked about: %v, decoded: %v", b.name, a.name, number, asked, known)
 				}
 			}
@@ -300,7 +315,7 @@ func TestBuildFilterIsDeterministic(t *testing.T) {
 }
 
 func BenchmarkBuildFilter(b *testing.B) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		b.Run(string(level), func(b *testing.B) {
 			for b.Loop() {
 				if _, err := BuildFilter(level); err != nil {
@@ -316,5 +331,20 @@ func check(t *testing.T, b built, want uint32, c systemCall, what string) {
 	if got := b.machine.verdict(t, c); got != want {
 		t.Errorf("%s: %s (number %#x, architecture %#x, arguments %#x): %#x %s, want %s",
 			b.name, what, c.number, c.arch, c.args, got, verdicts[got], verdicts[want])
+	}
+}
+
+// Of all lengths that an address can have, those of IPv4 and IPv6 pass.
+func TestFilterConnectLengths(t *testing.T) {
+	for _, b := range programs(t) {
+		for _, a := range b.covered {
+			for length := range uint64(130) {
+				want := allow
+				if slices.Contains(b.also, WithEveryConnect) || slices.Contains(b.also, WithConnect) && length != 16 && length != 28 {
+					want = ask
+				}
+				check(t, b, want, a.call(t, "connect", 3, 0x7ffc00001000, length), fmt.Sprintf("%s connect, %d bytes", a.name, length))
+			}
+		}
 	}
 }

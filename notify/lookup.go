@@ -41,6 +41,15 @@ func lookup(command string) (string, unix.Errno) {
 	return "", result
 }
 
+// FileOf is the file that would be executed for a command just now, looked up in huptime's own PATH; "" where there is none.
+func FileOf(command string) string {
+	path, errno := lookup(command)
+	if errno != 0 {
+		return ""
+	}
+	return path
+}
+
 func executable(path string) unix.Errno {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

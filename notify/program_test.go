@@ -69,7 +69,7 @@ func TestProgramString(t *testing.T) {
 }
 
 func FuzzProgramBinary(f *testing.F) {
-	for _, level := range []Level{LevelConnections, LevelListeners} {
+	for _, level := range []Level{LevelConnections, LevelListeners, LevelCalls} {
 		p, err := BuildFilter(level)
 		if err != nil {
 			f.Fatal(err)

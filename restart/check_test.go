@@ -1,6 +1,7 @@
 package restart
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,8 +118,10 @@ func TestUnlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	prepare()
+	files, log := make(removals), slog.New(slog.DiscardHandler)
+	defer files.close()
 	for name, says := range map[string]string{"directory": "a directory", "fifo": "a FIFO", "regular/below": "not a directory"} {
-		err := unlink([]string{at("regular"), at(name)})
+		err := files.remove([]string{at("regular"), at(name)}, log)
 		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), at(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -126,7 +129,7 @@ func TestUnlink(t *testing.T) {
 	if got := left(); got != "directory fifo link regular socket target" {
 		t.Errorf("after refusals there is %s", got)
 	}
-	if err := unlink([]string{at("regular"), at("link"), at("missing"), at("missing/below"), at("socket"), at("regular")}); err != nil {
+	if err := files.remove([]string{at("regular"), at("link"), at("missing"), at("missing/below"), at("socket"), at("regular")}, log); err != nil {
 		t.Error(err)
 	}
 	if got := left(); got != "directory fifo target" {

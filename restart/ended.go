@@ -126,6 +126,9 @@ func (m *machine) gaveUp(g *generation, why error) {
 	if g.process != nil && g.process.Obstacle() != "" {
 		reason += "; " + g.process.Obstacle()
 	}
+	if why == nil {
+		m.foundAnother(g)
+	}
 	m.next = nil
 	from := g.from
 	g.from = nil

@@ -25,6 +25,7 @@ type live struct {
 	knocks   *sockets.Knocks
 	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
 	keep     bool                     // keep its listening sockets for its sudden end
+	closes   bool                     // its calls of close are notified
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	notices  *notices                 // what it says of itself; nil where nobody asks
 	prober   *prober
@@ -60,6 +61,9 @@ func (p *live) AwaitReady(ctx context.Context, running func()) error {
 		running()
 		if p.keep {
 			go p.tracker.Keep(p.ended)
+		}
+		if p.closes {
+			go p.tracker.WatchCloses(p.ended)
 		}
 	}
 	close(p.shaken)

@@ -45,7 +45,7 @@ type plain struct {
 // launchPlain is launch for a service without huptime's help.
 func (s *supervisor) launchPlain(number int) (process, error) {
 	s.census.settle()
-	launch, err := s.prepare(nil)
+	launch, err := s.prepare(number, nil)
 	if err != nil {
 		return nil, err
 	}

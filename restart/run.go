@@ -61,9 +61,14 @@ func Run(cfg Config) (int, error) {
 	if err != nil {
 		return ExitFailure, err
 	}
+	if !cfg.plain {
+		lostPrivileges(&cfg)
+	}
 	manager := takeManager()
 	s := &supervisor{cfg: cfg, manager: manager, plain: plain, full: full, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status))}
+		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)),
+		removals: make(removals), programs: make(map[asked]notify.Program)}
+	defer s.removals.close()
 	defer s.terminal.Restore()
 	s.takeName(filepath.Base(cfg.Command[0]))
 	m := newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()})
@@ -76,7 +81,8 @@ func Run(cfg Config) (int, error) {
 type supervisor struct {
 	cfg       Config
 	plain     notify.Program
-	full      notify.Program // asks about rename as well
+	full      notify.Program           // asks about rename as well
+	programs  map[asked]notify.Program // others, built when they are first needed
 	inherited []int
 	census    *census
 	knocks    *sockets.Knocks
@@ -85,6 +91,7 @@ type supervisor struct {
 	told      bool                 // the service manager was told that the service is ready
 	post      func(func())         // hands a function to the machine's goroutine
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
+	removals  removals
 }
 
 // prepareFilters chooses the level and builds the filters, or makes the configuration one without; unsupported is why, if that is known already.
@@ -99,11 +106,7 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
 		}
 	}
-	var options []notify.FilterOption
-	if cfg.PassHangup {
-		options = append(options, notify.WithSIGHUP)
-	}
-	if plain, full, err = buildFilters(cfg.Level, options); err != nil || !cfg.BestEffort {
+	if plain, full, err = buildFilters(cfg.Level, filterOptions(cfg)); err != nil || !cfg.BestEffort {
 		return plain, full, err
 	}
 	if err := notify.Try(plain, cfg.Command[0]); err != nil {
@@ -117,7 +120,8 @@ func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program,
 // Both ask about unlink. Which generation will bind a unix socket with a path can't be known before it starts, its filter can't be
 // changed afterwards, and most services remove their socket file when they end: by then it is their successor's, and a file that is gone can't
 // be brought back. An unlink that nothing is kept from costs two context switches. Rename is asked about only where a path is
-// known that must not be replaced: what an old generation does to its successor's paths is to remove them.
+// known that must not be replaced: what an old generation does to its successor's paths is to remove them. Other filters are for generations that
+// are asked about connect (supervisor.program).
 func buildFilters(level notify.Level, options []notify.FilterOption) (plain, full notify.Program, err error) {
 	if plain, err = notify.BuildFilter(level, append(slices.Clone(options), notify.WithUnlink)...); err != nil {
 		return nil, nil, err
@@ -133,7 +137,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		return s.launchPlain(number)
 	}
 	s.census.settle()
-	launch, err := s.prepare(from)
+	launch, err := s.prepare(number, from)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +182,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		census:   s.census,
 		knocks:   s.knocks,
 		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
+		closes:   s.cfg.Level == notify.LevelCalls,
 		ready:    ready.write,
 		notices:  notices,
 		log:      s.cfg.Log,

@@ -85,6 +85,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			held = b.holds // each copy may claim it once
 		}
 		s, err := t.preserved.claim(key, held, b.plant)
+		if errors.Is(err, errForbidden) {
+			t.refused(r, err)
+			return notify.Continue() // it says so itself
+		}
 		if err != nil {
 			t.cannot(r, err)
 			return notify.Continue()
@@ -244,6 +248,9 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 
 // plant puts the socket in place of the caller's own.
 func (b *binding) plant(s *Socket) error {
+	if err := b.permitted(s); err != nil {
+		return err
+	}
 	if s.file != nil && !s.file.there() {
 		return fmt.Errorf("preserved socket %v: %w", s, errNoFile) // no client would find it
 	}

@@ -34,6 +34,8 @@
 //	rt_sigaction  the answer to "what was there before" for SIGHUP
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
+//	connect       a starting generation finds nobody at what it has yet to claim
+//	close         nothing; that it is time to look
 //
 // # Kept paths
 //
@@ -60,11 +62,12 @@
 // rename is answered without being done. Should the file be gone nevertheless, the bind runs: a preserved socket that
 // no client can find would be worse. What clients see as SO_PEERCRED is what the kernel noted when the first generation listened.
 //
-// # Why close is not notified
+// # Why close is not notified, but at the level calls
 //
-// It would say little: that in a gated generation a connection may have ended, before the call has run. The drain finds
+// It says little: that in a gated generation a connection may have ended, before the call has run. The drain finds
 // that by looking, at the latest 200 ms later. That a listening socket was given up is seen when sockets are collected, by who
-// holds it then. A notified close cost as much as an accept, once for every connection, and a signal at the wrong moment made it EINTR.
+// holds it then. A notified close costs as much as an accept, once for every connection, and a signal at the wrong moment makes it EINTR. At the
+// level calls it is the reason to look at once (Tracker.close).
 //
 // # Datagrams
 //

@@ -16,6 +16,8 @@ const (
 	longestPoll  = 200 * time.Millisecond
 	// followEach is how often what came up since the gate is looked for, which reads a file for each process of the machine.
 	followEach = time.Second
+	// closeRuns is how long after the answer to a close the drain looks what it has done.
+	closeRuns = time.Millisecond
 )
 
 // drain watches the connections that a gated generation has accepted.
@@ -90,10 +92,14 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			}
 			empty = 0
 		}
-		if !pause(ctx, wait) {
+		early, ok := d.pause(ctx, wait)
+		if !ok {
 			return ctx.Err()
 		}
 		wait = min(wait*3/2, longestPoll)
+		if early {
+			wait = shortestPoll
+		}
 		if len(d.own) == 0 || wait > longestPoll/2 && time.Since(d.followed) >= followEach {
 			d.follow(ctx, claimed())
 		}
@@ -112,12 +118,37 @@ func (t *Tracker) AwaitFinished(ctx context.Context, newer func() []int) {
 		return
 	}
 	wait := shortestPoll
-	for len(d.own) > 0 && pause(ctx, wait) {
-		if d.dump() != nil {
+	for len(d.own) > 0 {
+		early, ok := d.pause(ctx, wait)
+		if !ok || d.dump() != nil {
 			return
 		}
 		d.keepAlive()
 		wait = min(wait*3/2, longestPoll)
+		if early {
+			wait = shortestPoll
+		}
+	}
+}
+
+// pause waits, at the level calls no longer than until one of the own connections is about to be closed, and a moment more, in which
+// the close runs. It is not ok when ctx has ended.
+func (d *drain) pause(ctx context.Context, wait time.Duration) (early, ok bool) {
+	if d.t.level != notify.LevelCalls {
+		return false, pause(ctx, wait)
+	}
+	d.t.mu.Lock()
+	d.t.outstanding = d.own
+	d.t.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false, false
+	case <-timer.C:
+		return false, true
+	case <-d.t.ended:
+		return true, pause(ctx, min(wait, closeRuns))
 	}
 }
 

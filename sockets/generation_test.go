@@ -22,6 +22,9 @@ var programs = map[notify.Level]func() (notify.Program, error){
 	notify.LevelConnections: sync.OnceValues(func() (notify.Program, error) {
 		return notify.BuildFilter(notify.LevelConnections, notify.WithUnlink, notify.WithRename)
 	}),
+	notify.LevelCalls: sync.OnceValues(func() (notify.Program, error) {
+		return notify.BuildFilter(notify.LevelCalls, notify.WithUnlink, notify.WithRename)
+	}),
 	notify.LevelListeners: sync.OnceValues(func() (notify.Program, error) {
 		return notify.BuildFilter(notify.LevelListeners, notify.WithUnlink, notify.WithRename)
 	}),

@@ -32,6 +32,9 @@ type Tracker struct {
 	changed chan struct{}
 	// toKeep gets a value when a socket was listened on.
 	toKeep chan struct{}
+	// toLook gets a value when a listening socket is about to be closed, ended when a connection of a gated generation is; level calls.
+	toLook chan struct{}
+	ended  chan struct{}
 
 	// turn is taken by who gates, ungates or stops the generation.
 	turn chan struct{}
@@ -76,6 +79,10 @@ type Tracker struct {
 	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
 	closed    bool                  // see gone
 	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
+
+	closing []closing // what is about to be closed: see close
+	// outstanding are the connections that the drain was last seen to wait for, by inode. It is replaced, never changed.
+	outstanding map[uint32]struct{}
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -102,6 +109,8 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		preserved:  preserved,
 		changed:    make(chan struct{}, 1),
 		toKeep:     make(chan struct{}, 1),
+		toLook:     make(chan struct{}, 1),
+		ended:      make(chan struct{}, 1),
 		kept:       make(map[uint64]*kept),
 		listeners:  make(map[int]struct{}),
 		listening:  make(map[uint64]int),
@@ -141,6 +150,10 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 		return t.rename(r)
 	case notify.CallSteer:
 		return t.steer(r)
+	case notify.CallConnect:
+		return t.connect(r)
+	case notify.CallClose:
+		return t.close(r)
 	}
 	return notify.Continue()
 }

@@ -150,10 +150,10 @@ func readsEnd(t *testing.T, p *puppet, thread, fd int) {
 	p.Must(t, thread, unix.SYS_CLOSE, fd)
 }
 
-// eachLevel runs the test for both levels: what a service sees must be the same.
+// eachLevel runs the test for each level: what a service sees must be the same.
 func eachLevel(t *testing.T, test func(*testing.T, notify.Level)) {
 	t.Parallel()
-	for _, level := range []notify.Level{notify.LevelConnections, notify.LevelListeners} {
+	for _, level := range []notify.Level{notify.LevelConnections, notify.LevelListeners, notify.LevelCalls} {
 		t.Run(string(level), func(t *testing.T) {
 			t.Parallel()
 			test(t, level)

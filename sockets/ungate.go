@@ -43,7 +43,7 @@ func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
 	}
 	defer b.close()
 	failed = errors.Join(failed, t.replaceRemotely(ctx, b))
-	if t.level == notify.LevelConnections {
+	if t.level != notify.LevelListeners {
 		failed = errors.Join(failed, t.replaceAtAccept(ctx, b))
 	}
 	t.closeReturned()
@@ -228,7 +228,7 @@ func (b *wayBack) trade() trade {
 }
 
 // replaceRemotely gives back what was taken by remote calls: everything at level listeners, and datagram sockets at
-// either level. It is over when a look finds no dummy any more: a process may have forked meanwhile.
+// every level. It is over when a look finds no dummy any more: a process may have forked meanwhile.
 func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
 	inodes := b.inodes(func(d *dummy) bool { return t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM })
 	failed := t.exchangeAll(ctx, b.trade(), inodes, func(f *remote.Frozen, list []held) {
@@ -253,7 +253,7 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 		inodes[inode] = struct{}{}
 	}
 	e := edit{restore: true, sockets: make(map[uint64]int), copyOf: t.copyOf}
-	if t.level == notify.LevelConnections {
+	if t.level != notify.LevelListeners {
 		// An accept that is answered meanwhile changes the same entries.
 		t.giving.Lock()
 		defer t.giving.Unlock()

@@ -13,7 +13,7 @@ import (
 )
 
 // unlink answers unlinkat(directory, path, flags), and unlink in its form. What would take away a kept path is
-// answered with success and not done. Everything else runs as it would without huptime: what can't be looked
+// answered with success and not done, if the caller may remove it. Everything else runs as it would without huptime: what can't be looked
 // at too, never to fail a call that the service could make by itself.
 func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	if r.Int(2)&unix.AT_REMOVEDIR != 0 {
@@ -23,7 +23,7 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	if len(kept) == 0 {
 		return notify.Continue()
 	}
-	found := t.namedLike(r, kept, r.FD(), r.Args[1])
+	found, path := t.namedLike(r, kept, r.FD(), r.Args[1])
 	if found == nil {
 		return notify.Continue()
 	}
@@ -31,6 +31,9 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	k := keptAt(kept, found)
 	if k == nil {
 		return notify.Continue()
+	}
+	if errno := t.removal(r, r.FD(), path); errno != 0 {
+		return notify.Fail(errno)
 	}
 	k.withhold()
 	return t.withheld(r, found)
@@ -47,14 +50,17 @@ func (t *Tracker) rename(r *notify.Request) notify.Reply {
 	if len(kept) == 0 {
 		return notify.Continue()
 	}
-	from := t.namedLike(r, kept, r.Int(0), r.Args[1])
+	from, _ := t.namedLike(r, kept, r.Int(0), r.Args[1])
 	if from != nil {
 		defer from.Close()
 		if keptAt(kept, from) != nil {
+			if errno := t.renaming(r); errno != 0 {
+				return notify.Fail(errno)
+			}
 			return t.withheld(r, from)
 		}
 	}
-	onto := t.namedLike(r, kept, r.Int(2), r.Args[3])
+	onto, _ := t.namedLike(r, kept, r.Int(2), r.Args[3])
 	if onto == nil {
 		return notify.Continue()
 	}
@@ -62,6 +68,9 @@ func (t *Tracker) rename(r *notify.Request) notify.Reply {
 	k := keptAt(kept, onto)
 	if k == nil || k.own && !k.replacedBy(from) {
 		return notify.Continue()
+	}
+	if errno := t.renaming(r); errno != 0 {
+		return notify.Fail(errno)
 	}
 	return t.withheld(r, onto)
 }
@@ -88,22 +97,21 @@ func (t *Tracker) withheld(r *notify.Request, found *paths.Found) notify.Reply {
 
 // namedLike finds the place of the caller's path if one of the kept ones has its name; else it returns nil. The caller closes
 // it. So every other unlink costs a look at the caller's memory and no more.
-func (t *Tracker) namedLike(r *notify.Request, kept []guardedPath, dirfd int, addr uint64) *paths.Found {
+func (t *Tracker) namedLike(r *notify.Request, kept []guardedPath, dirfd int, addr uint64) (found *paths.Found, path string) {
 	path, err := r.ReadPath(addr)
 	if err != nil {
 		t.cannotLook(r, err)
-		return nil
+		return nil, ""
 	}
 	_, name, err := paths.Split(path)
 	if err != nil || !slices.ContainsFunc(kept, func(k guardedPath) bool { return k.name == name || k.bound.Name == name }) {
-		return nil
+		return nil, ""
 	}
-	found, err := paths.OfThread(r.TID, dirfd, path)
-	if err != nil {
+	if found, err = paths.OfThread(r.TID, dirfd, path); err != nil {
 		t.cannotLook(r, err)
-		return nil
+		return nil, ""
 	}
-	return found
+	return found, path
 }
 
 // keptAt returns which of the kept paths a place is, or nil.

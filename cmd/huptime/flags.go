@@ -58,7 +58,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.IntVar(&o.config.MaxGenerations, "max-generations", 3, "how many generations may live at once; a restart beyond it waits for one to end")
 	f.StringArrayVar(&o.listen, "listen", nil, "listen on this `ADDRESS` before the service starts, and give it the socket at its bind: tcp://127.0.0.1:80, tcp://[::1]:80, unix:///run/x, unix://@name; may be repeated")
 	f.BoolVar(&o.config.PassFDs, "pass-fds", false, "hand the sockets of --listen and those of LISTEN_FDS to the service as systemd does")
-	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
+	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, calls (connections and close), or auto (one of the first two)")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
 	readyFlags(f, o)

@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 	}{
 		"seccomp":       {[]string{"--seccomp"}, func(o options) bool { return o.seccomp }},
 		"fork":          {[]string{"--fork"}, func(o options) bool { return o.fork }},
-		"track":         {[]string{"--track=connections"}, func(o options) bool { return o.config.Level == notify.LevelConnections }},
+		"track":         {[]string{"--track=calls"}, func(o options) bool { return o.config.Level == notify.LevelCalls }},
 		"drain-timeout": {[]string{"--drain-timeout=0"}, func(o options) bool { return o.config.DrainTimeout == 0 }},
 		"ready-timeout": {[]string{"--ready-timeout", "90s"}, func(o options) bool { return o.config.ReadyTimeout == 90*time.Second }},
 		"min-ready":     {[]string{"--min-ready=0"}, func(o options) bool { return o.config.MinReady == 0 }},

@@ -6,13 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// BenchmarkNotifiedCalls measures what the calls cost that the filter may ask about, alone and at both levels. None of them does
-// anything: a bind of a socket that is bound, an accept where nobody waits, a close of nothing.
+// BenchmarkNotifiedCalls measures what the calls cost that the filter may ask about, alone and at each level. None of them does
+// anything: a bind of a socket that is bound, an accept where nobody waits, a close of nothing, a connect that is refused. The last two
+// variants have a socket that they could claim, of which connect is asked about.
 func BenchmarkNotifiedCalls(b *testing.B) {
 	const rounds, loops = 9, "5000"
 	for b.Loop() {
@@ -21,7 +23,8 @@ func BenchmarkNotifiedCalls(b *testing.B) {
 			for _, variant := range []struct {
 				name  string
 				flags []string
-			}{{"bare", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}} {
+			}{{"bare", nil}, {"listeners", []string{"--track=listeners"}}, {"connections", []string{"--track=connections"}}, {"calls", []string{"--track=calls"}},
+				{"unix", []string{"--track=listeners", "--listen=unix://" + b.TempDir() + "/s"}}, {"tcp", []string{"--track=listeners", "--listen=tcp://127.0.0.1:" + strconv.Itoa(freePort(b))}}} {
 				command := []string{calls, loops}
 				if variant.flags != nil {
 					command = append(append([]string{huptime}, variant.flags...), command...)
@@ -43,12 +46,12 @@ func BenchmarkNotifiedCalls(b *testing.B) {
 			_, median, _ := quartiles(values)
 			b.ReportMetric(median, name)
 		}
-		for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "unlink"} {
+		for _, call := range []string{"getppid", "bind", "listen", "accept", "close", "connect", "connect-unix", "unlink"} {
 			cells := []string{call}
-			for _, variant := range []string{"bare", "listeners", "connections"} {
+			for _, variant := range []string{"bare", "listeners", "connections", "calls", "unix", "tcp"} {
 				cells = append(cells, spread(figures[call+"-"+variant+"-ns"], "%.0f"))
 			}
-			row(b, []string{"call", "bare, ns", "listeners, ns", "connections, ns"}, cells...)
+			row(b, []string{"call", "bare, ns", "listeners, ns", "connections, ns", "calls, ns", "listeners, a unix socket to claim, ns", "listeners, a TCP socket to claim and nobody serves, ns"}, cells...)
 		}
 	}
 }

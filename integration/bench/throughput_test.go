@@ -16,10 +16,11 @@ type variant struct {
 }
 
 // variants are compared. The service runs alone twice: how far the second is from the first is the noise that the other ratios are to be held against.
-var variants = []variant{{name: "bare"}, {name: "bare again"}, {name: "listeners", flags: []string{"--track=listeners"}}, {name: "connections", flags: []string{"--track=connections"}},
+var variants = []variant{{name: "bare"}, {name: "bare again"}, {name: "listeners", flags: []string{"--track=listeners"}},
+	{name: "connections", flags: []string{"--track=connections"}}, {name: "calls", flags: []string{"--track=calls"}},
 	{name: "staged", flags: []string{"--track=listeners", "--stage"}}}
 
-// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at both levels, with clients in C
+// BenchmarkRequests compares requests a second, a connection for each, of a service alone and under huptime at each level, with clients in C
 // that leave the service as much of the machine as clients can: what huptime costs is then largest. The floor is the service under a C program that
 // asks about accept alone and lets it go on: what the kernel takes for that, of which the level connections can't be less.
 func BenchmarkRequests(b *testing.B) {

@@ -59,6 +59,9 @@ func (f *Found) Remove() error {
 	return os.NewSyscallError("unlinkat", unix.Unlinkat(f.dir, f.Name, 0))
 }
 
+// Ask calls may with the directory, which is open with O_PATH and stays f's, and the name in it.
+func (f *Found) Ask(may func(dir int, name string) error) error { return may(f.dir, f.Name) }
+
 // Search looks through the directory for what has this inode number, cut to 32 bits, and changes the name to that
 // entry's. It looks at no more than a few thousand entries. The error matches os.ErrNotExist where there is none.
 func (f *Found) Search(inode uint32) error {
@@ -99,6 +102,12 @@ func Own(path string) (*Found, error) { return OfThread(os.Getpid(), unix.AT_FDC
 // is denied, and os.ErrNotExist where a part of the way is not there. The thread may be gone meanwhile, and its
 // id another's: whoever acts on the result checks that first.
 func OfThread(tid, dirfd int, path string) (*Found, error) {
+	return OfThreadChecked(tid, dirfd, path, nil)
+}
+
+// OfThreadChecked is OfThread, and asks may of each directory on the way, but for the last, whether names may be looked up in it. The
+// error is then may's.
+func OfThreadChecked(tid, dirfd int, path string, may func(dir int) error) (*Found, error) {
 	dir, name, err := Split(path)
 	if err != nil {
 		return nil, err
@@ -119,7 +128,7 @@ func OfThread(tid, dirfd int, path string) (*Found, error) {
 	if err != nil {
 		return nil, cannotFind(path, err)
 	}
-	w := walker{tid: tid, root: root, at: from}
+	w := walker{tid: tid, root: root, at: from, may: may}
 	if err := w.walk(dir); err != nil {
 		_ = unix.Close(w.at)
 		return nil, cannotFind(path, err)

@@ -18,8 +18,9 @@ const (
 // walker walks a path for a thread.
 type walker struct {
 	tid  int
-	root int // the thread's root directory; the caller's
-	at   int // where it is: owned by the caller, replaced at each step
+	root int                 // the thread's root directory; the caller's
+	at   int                 // where it is: owned by the caller, replaced at each step
+	may  func(dir int) error // whether names may be looked up in a directory; nil: in all
 }
 
 // walk goes along all components of dir. An absolute one starts at the root, whatever at is.
@@ -84,6 +85,11 @@ func (w *walker) moveTo(fd int) {
 
 // step goes into name, or returns where the symbolic link of that name leads.
 func (w *walker) step(name string) (link string, err error) {
+	if w.may != nil {
+		if err := w.may(w.at); err != nil {
+			return "", err
+		}
+	}
 	if name == ".." {
 		if atRoot, err := w.atRoot(); err != nil || atRoot {
 			return "", err // the root is its own parent

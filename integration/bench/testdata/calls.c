@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,11 +29,16 @@ int main(int argc, char **argv) {
 		perror("socket");
 		return 1;
 	}
+	struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un nowhere = {.sun_family = AF_UNIX, .sun_path = "/nonexistent/socket"};
+	int in = socket(AF_INET, SOCK_STREAM, 0), un = socket(AF_UNIX, SOCK_STREAM, 0);
 	TIME("getppid", getppid());
 	TIME("bind", bind(s, (struct sockaddr *)&a, sizeof a));
 	TIME("listen", listen(s, 16));
 	TIME("accept", accept(s, NULL, NULL));
 	TIME("close", close(-1));
+	TIME("connect", connect(in, (struct sockaddr *)&nobody, sizeof nobody));
+	TIME("connect-unix", connect(un, (struct sockaddr *)&nowhere, sizeof nowhere));
 	TIME("unlink", unlink("/nonexistent/file"));
 	return 0;
 }
