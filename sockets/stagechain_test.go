@@ -163,10 +163,10 @@ func TestStageDenied(t *testing.T) {
 func TestStageSuddenEnd(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		for _, kind := range stagedKinds {
+			if kind.option && !early || kind.kind == unix.SOCK_DGRAM && !early {
+				continue // clients that come before the new generation does are lost with the old one's sockets
+			}
 			t.Run(fmt.Sprint(kind.name, ", the new one listens: ", early), func(t *testing.T) {
-				if kind.option && !early || kind.kind == unix.SOCK_DGRAM && !early {
-					t.Skip("clients that come before the new generation does are lost with the old one's sockets")
-				}
 				knocks := NewKnocks()
 				at := kind.unused(t)
 				old := launchStaged(t, 1, nil, knocks)
