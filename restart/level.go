@@ -72,13 +72,10 @@ func tryAccess() access {
 }
 
 func tryRemoteCall(pid int) error {
-	f, err := remote.Freeze(pid, time.Second)
-	if err != nil {
+	return remote.With(pid, time.Second, func(f *remote.Frozen) error {
+		_, err := f.Call(abi.Getpid)
 		return err
-	}
-	defer f.Thaw()
-	_, err = f.Call(abi.Getpid)
-	return err
+	})
 }
 
 // tryMemory asks for memory where there is none: whether that is permitted is looked at first.

@@ -253,6 +253,8 @@ func reapChildren() (list []reaped, ok bool) {
 				continue
 			case err != nil || pid <= 0:
 				return
+			case status.Stopped():
+				continue // a thread that is late: see remote.Tracer
 			}
 			list = append(list, reaped{pid: pid, status: Status(status)})
 		}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/remote"
 	"huptime/notify"
 )
 
@@ -133,9 +134,18 @@ func (d *drain) keepAlive() {
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen
 // for that: nothing can be accepted, forked or handed over between the look and the signal.
 func (d *drain) stop(signal func()) (stopped bool, err error) {
-	if d.t.level == notify.LevelListeners {
-		defer d.t.freezeAll().thaw()
+	if d.t.level != notify.LevelListeners {
+		return d.stopNow(signal)
 	}
+	err = remote.Trace(func(tr *remote.Tracer) (err error) {
+		defer d.t.freezeAll(tr).thaw()
+		stopped, err = d.stopNow(signal)
+		return err
+	})
+	return stopped, err
+}
+
+func (d *drain) stopNow(signal func()) (stopped bool, err error) {
 	if err := d.survey(); err != nil {
 		return false, err
 	}

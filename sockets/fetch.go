@@ -16,12 +16,12 @@ import (
 // socket is planted in the process, and the process is made to send the
 // descriptor over it (unix(7), SCM_RIGHTS). The caller owns the copy.
 func (k *Knocks) fetch(pid, fd int) (int, error) {
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return -1, err
-	}
-	defer f.Thaw()
-	return k.fetchFrom(f, pid, fd)
+	copied := -1
+	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) (err error) {
+		copied, err = k.fetchFrom(f, pid, fd)
+		return err
+	})
+	return copied, err
 }
 
 // fetchFrom is fetch from a process that is frozen already.

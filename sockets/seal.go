@@ -64,11 +64,10 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	if concerned, err := concerns(pid, g.streams()); err != nil || !concerned {
 		return err
 	}
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return err
-	}
-	defer f.Thaw()
+	return remote.With(pid, freezeLimit, func(f *remote.Frozen) error { return t.sealFrozen(g, f, pid) })
+}
+
+func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
 	// Read again: now nothing changes any more.
 	descriptors, err := proc.Descriptors(pid)
 	if err != nil {
@@ -197,7 +196,7 @@ func (f frozen) thaw() {
 
 // freezeAll freezes every process of the generation, also those that are forked meanwhile.
 // Those that can't be are left out.
-func (t *Tracker) freezeAll() frozen {
+func (t *Tracker) freezeAll(tr *remote.Tracer) frozen {
 	var all frozen
 	seen := make(map[int]bool)
 	for {
@@ -208,7 +207,7 @@ func (t *Tracker) freezeAll() frozen {
 			}
 			seen[pid] = true
 			fresh++
-			f, err := remote.Freeze(pid, freezeLimit)
+			f, err := tr.Freeze(pid, freezeLimit)
 			if err == nil {
 				all = append(all, f)
 			} else if !errors.Is(err, os.ErrNotExist) {

@@ -26,6 +26,9 @@
 //	   ▲                                                     │ ▲               │
 //	   └────────────────────── detach ───────────────────────┘ └───restored────┘
 //
+// A call that is not answered is given up. A thread that can't leave it then stays in it, late, and its tracer with it
+// ([Tracer]): at its stop, however late, it is restored and let go.
+//
 // If the supervisor ends, wherever, the kernel lets the threads go (ptrace(2), PTRACE_SEIZE); one that is
 // inside a call would then run on behind it, which is why calls are short.
 //

@@ -35,6 +35,9 @@ func main() {
 		signalled()
 	case "signals":
 		signals()
+	case "notified":
+		number, _ := strconv.Atoi(os.Args[2])
+		notified(number)
 	default:
 		say("no such program")
 	}
@@ -49,6 +52,18 @@ func told() { stdin.ReadString('\n') }
 
 func idle() {
 	say("ready")
+	told()
+	say("done")
+}
+
+// notified is idle under a filter that asks a listener about one call of its first thread, which nobody but a tracer has it make.
+func notified(number int) {
+	listener, errno := installFilter(number)
+	if errno != 0 {
+		say("unsupported %v", errno)
+		return
+	}
+	say("ready %d", listener)
 	told()
 	say("done")
 }
