@@ -3,7 +3,9 @@ package sockets
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		wanted[inode] = struct{}{}
 	}
 	holders, opaque := proc.Holders(pids, wanted)
+	t.noteHolders(holders)
 	p := &Preserved{}
 	unseen := 0
 	var failed error
@@ -60,6 +63,26 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		return nil, failed
 	}
 	return p, nil
+}
+
+// noteHolders notes who has the listening sockets.
+func (t *Tracker) noteHolders(holders map[uint64][]proc.Holder) {
+	pids := make(map[int]struct{})
+	for _, list := range holders {
+		for _, h := range list {
+			pids[h.PID] = struct{}{}
+		}
+	}
+	t.mu.Lock()
+	t.holders = slices.Sorted(maps.Keys(pids))
+	t.mu.Unlock()
+}
+
+// Holders lists the processes that had listening sockets at the last Collect.
+func (t *Tracker) Holders() []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.holders)
 }
 
 // collectFrom copies the socket from the first process that still has it.

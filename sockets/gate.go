@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/remote"
 	"huptime/notify"
 )
 
@@ -230,7 +231,12 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		unseen = fmt.Errorf("%w: processes %v may not be looked into", ErrOpaque, opaque)
 	}
 	ringed := t.urings(holders)
+	boxed := t.sandboxed(holders)
 	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
+	if errors.Is(err, remote.ErrSandboxed) {
+		// Its epoll sets can't be reached: it would be woken up in vain, in place of the new generation. So it must end.
+		err = t.cannotGate(boxed, err)
+	}
 	return errors.Join(unseen, ringed, err, t.reask(ctx, g))
 }
 

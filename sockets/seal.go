@@ -36,7 +36,7 @@ func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
 					slog.Int("generation", t.generation), slog.Int("pid", pid))
 			})
 			failed = errors.Join(failed, fmt.Errorf("%w: process %d: %w", ErrOpaque, pid, err))
-		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, errURing):
+		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, remote.ErrSandboxed), errors.Is(err, errURing):
 			failed = errors.Join(failed, t.cannotGate(pid, err))
 		default:
 			failed = errors.Join(failed, err)
@@ -68,6 +68,9 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 }
 
 func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
+	if _, err := f.Caller(); err != nil {
+		return err // before anything is changed
+	}
 	// Read again: now nothing changes any more.
 	descriptors, err := proc.Descriptors(pid)
 	if err != nil {

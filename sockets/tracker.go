@@ -54,6 +54,7 @@ type Tracker struct {
 	waited    time.Time           // when a socket was last found to be waited on for the first time
 	looked    map[int]int         // process → how many of its descriptors kin was looked for among
 	related   map[int]bool        // processes of which a socket had kin
+	holders   []int               // who had listening sockets at the last Collect
 	obstacle  string              // why a bind had to fail
 	unseen    bool                // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}    // processes that have listened; kept where there are several copies

@@ -31,7 +31,10 @@ func (f *Frozen) prepareCalls() error {
 	if f.calls.t != nil {
 		return nil
 	}
-	t := f.threads[0]
+	t, err := f.unrestricted()
+	if err != nil {
+		return err
+	}
 	var r registers
 	if err := readRegisters(t.tid, &r); err != nil {
 		return err

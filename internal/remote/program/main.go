@@ -35,6 +35,8 @@ func main() {
 		signalled()
 	case "signals":
 		signals()
+	case "restricted":
+		restricted(len(os.Args) > 2)
 	case "notified":
 		number, _ := strconv.Atoi(os.Args[2])
 		notified(number)
@@ -51,6 +53,19 @@ var stdin = bufio.NewReader(os.Stdin)
 func told() { stdin.ReadString('\n') }
 
 func idle() {
+	say("ready")
+	told()
+	say("done")
+}
+
+// restricted is idle under two seccomp filters, of its first thread or, if all is set, of every one.
+func restricted(all bool) {
+	for range 2 {
+		if errno := restrict(all); errno != 0 {
+			say("unsupported %v", errno)
+			return
+		}
+	}
 	say("ready")
 	told()
 	say("done")
