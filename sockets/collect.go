@@ -89,7 +89,7 @@ func (t *Tracker) Holders() []int {
 func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
 	var failed error
 	for _, h := range holders {
-		fd, err := t.copyOf(h.PID, h.FD)
+		fd, err := t.copyOf(h.PID, h.FD, aSocket)
 		if err != nil {
 			if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
 				failed = errNotPreservable // it is closing right now
@@ -131,13 +131,13 @@ func (t *Tracker) rescope(s *Socket) {
 
 // copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
 // is denied by the process itself.
-func (t *Tracker) copyOf(pid, fd int) (int, error) {
-	return copied(pid, fd, func() (int, error) { return t.knocks.fetch(pid, fd) })
+func (t *Tracker) copyOf(pid, fd int, what ware) (int, error) {
+	return copied(pid, fd, what, func() (int, error) { return t.knocks.fetch(pid, fd, what) })
 }
 
 // copied tries pidfd_getfd, and fetch where that is denied.
-func copied(pid, fd int, fetch func() (int, error)) (int, error) {
-	dup, err := duplicate(pid, fd)
+func copied(pid, fd int, what ware, fetch func() (int, error)) (int, error) {
+	dup, err := duplicateOf(pid, fd, what)
 	if !denied(err) {
 		return dup, err
 	}

@@ -50,7 +50,7 @@ func (t *Tracker) editEntries(g *gate, entries []registration, swapped map[int]b
 	if len(entries) < manyEntries {
 		return false, nil
 	}
-	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicate}
+	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicateOf}
 	defer func() {
 		for _, fd := range e.sockets {
 			unix.Close(fd)

@@ -259,7 +259,7 @@ func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
 
 // silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
 // those up, for processes that are visited late, copies of what one of pids holds.
-func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
+func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf copier) error {
 	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
 	defer func() {
 		for _, fd := range e.sockets {
@@ -300,10 +300,10 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fu
 }
 
 // firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
-func firstCopy(holders []proc.Holder, inode uint64, copyOf func(pid, fd int) (int, error)) (int, error) {
+func firstCopy(holders []proc.Holder, inode uint64, copyOf copier) (int, error) {
 	var failed error
 	for _, h := range holders {
-		fd, err := copyOf(h.PID, h.FD)
+		fd, err := copyOf(h.PID, h.FD, aSocket)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue

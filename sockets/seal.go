@@ -126,13 +126,13 @@ func (t *Tracker) takeOut(g *gate, f *remote.Frozen, pid int, entries []registra
 }
 
 // copyOfFrozen copies descriptors while pid is frozen.
-func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) func(of, fd int) (int, error) {
-	return func(of, fd int) (int, error) {
-		return copied(of, fd, func() (int, error) {
+func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) copier {
+	return func(of, fd int, what ware) (int, error) {
+		return copied(of, fd, what, func() (int, error) {
 			if of == pid {
-				return t.knocks.fetchFrom(f, pid, fd)
+				return t.knocks.fetchFrom(f, pid, fd, what)
 			}
-			return t.knocks.fetch(of, fd)
+			return t.knocks.fetch(of, fd, what)
 		})
 	}
 }
