@@ -16,7 +16,8 @@ import (
 
 // Collect gets a duplicate of every listening socket of the tracker's
 // generation into the supervisor. pids are the generation's processes. Nothing
-// is taken from them: they go on accepting. The caller owns what it returns.
+// is taken from them: they go on accepting. The caller owns what it returns. What a gate on these sockets takes is made as well: where that is not to be had
+// it is an error, before anything has begun.
 //
 // Sockets of another network namespace than the supervisor's are left alone.
 func (t *Tracker) Collect(pids []int) (*Preserved, error) {
@@ -63,6 +64,10 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	if failed != nil {
 		p.Close()
 		return nil, failed
+	}
+	if err := t.prepareGate(p.sockets); err != nil {
+		p.Close()
+		return nil, err
 	}
 	return p, nil
 }

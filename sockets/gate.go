@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
 	"huptime/internal/remote"
@@ -18,7 +17,7 @@ import (
 type gate struct {
 	mu      sync.Mutex
 	sockets map[uint64]*Socket // by inode
-	dummies map[uint64]*dummy  // by inode of the socket that it stands for
+	dummies dummies
 	// numbers at which processes that can be looked into hold a gated socket; for
 	// those that can't.
 	numbers map[int]*dummy
@@ -26,57 +25,53 @@ type gate struct {
 	// done so yet.
 	asked   map[int]*waiter
 	again   chan struct{} // gets a value when one has
-	visited map[int]struct{}
+	visited map[visitor]struct{}
 	// exchanges are what frozen processes are to give up, beside the descriptor by which they are made to ask for it.
 	exchanges map[int][]held
+}
+
+// visitor is a process that was visited. Another may get its PID later, in a drain that takes long.
+type visitor struct {
+	pid   int
+	start uint64
 }
 
 func newGate() *gate {
 	return &gate{
 		sockets: make(map[uint64]*Socket),
-		dummies: make(map[uint64]*dummy),
+		dummies: make(dummies),
 		numbers: make(map[int]*dummy),
 		asked:   make(map[int]*waiter),
 		again:   make(chan struct{}, 1),
-		visited: make(map[int]struct{}),
+		visited: make(map[visitor]struct{}),
 
 		exchanges: make(map[int][]held),
 	}
 }
 
-// add closes the gate for more sockets and tells how many were new.
-func (g *gate) add(sockets []*Socket) (int, error) {
+// add closes the gate for more sockets and tells how many were new: for all of them, or on an error for none. have are dummies that are there already; it takes
+// those that it needs.
+func (g *gate) add(sockets []*Socket, have dummies) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	added := 0
-	for _, s := range sockets {
-		if _, known := g.sockets[s.Inode]; known {
-			continue
-		}
-		d, err := newDummy(s.Key, s.NonBlock)
-		if err != nil {
-			return added, err
-		}
-		d.stands = s.Inode
-		if s.Key.datagram() {
-			d.limitLike(s)
-		}
-		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
-		added++
+	fresh := slices.DeleteFunc(slices.Clone(sockets), func(s *Socket) bool { return g.sockets[s.Inode] != nil })
+	made, err := dummiesFor(fresh, have)
+	if err != nil {
+		return 0, err
 	}
-	if added > 0 {
+	for _, s := range fresh {
+		g.sockets[s.Inode], g.dummies[s.Inode] = s, made[s.Inode]
+	}
+	if len(fresh) > 0 {
 		clear(g.visited) // whoever was visited may wait on the new ones
 	}
-	return added, nil
+	return len(fresh), nil
 }
 
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, d := range g.dummies {
-		d.close()
-	}
-	clear(g.dummies)
+	g.dummies.close()
 }
 
 // streams are the gated sockets that have connections, by inode.
@@ -185,24 +180,37 @@ func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
 	g := t.gate
 	t.mu.Unlock()
 	// From here on every new accept finds the gate. What is left is what waits already.
-	if _, err := g.add(sockets); err != nil {
+	have := t.takePrepared()
+	_, err := g.add(sockets, have)
+	t.keepPrepared(have)
+	if err != nil {
 		return err
 	}
 	return t.visit(ctx, g)
 }
 
-// visit gates what waits in processes that were not visited yet: all of them at first,
-// those that were born since, later.
-func (t *Tracker) visit(ctx context.Context, g *gate) error {
-	var fresh []int
+// unvisited picks those that were not visited yet, and notes that they are.
+func (g *gate) unvisited(pids []int) (fresh []int) {
 	g.mu.Lock()
-	for _, pid := range t.pids() {
-		if _, ok := g.visited[pid]; !ok {
-			g.visited[pid] = struct{}{}
+	defer g.mu.Unlock()
+	for _, pid := range pids {
+		st, err := proc.ReadStat(pid)
+		if err != nil {
+			continue // gone
+		}
+		v := visitor{pid, st.StartTime}
+		if _, ok := g.visited[v]; !ok {
+			g.visited[v] = struct{}{}
 			fresh = append(fresh, pid)
 		}
 	}
-	g.mu.Unlock()
+	return fresh
+}
+
+// visit gates what waits in processes that were not visited yet: all of them at first,
+// those that were born since, later.
+func (t *Tracker) visit(ctx context.Context, g *gate) error {
+	fresh := g.unvisited(t.pids())
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -255,64 +263,4 @@ func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
 		}
 	}
 	return failed
-}
-
-// silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
-// those up, for processes that are visited late, copies of what one of pids holds.
-func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf copier) error {
-	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
-	defer func() {
-		for _, fd := range e.sockets {
-			unix.Close(fd)
-		}
-	}()
-	missing := make(map[uint64]struct{})
-	for _, r := range entries {
-		if r.silent() {
-			continue
-		}
-		e.entries = append(e.entries, r)
-		e.datagrams = e.datagrams || g.socket(r.inode).Key.datagram()
-		if _, ok := e.sockets[r.inode]; ok {
-			continue
-		}
-		if fd, ok := g.socket(r.inode).copy(); ok {
-			e.sockets[r.inode] = fd
-		} else {
-			missing[r.inode] = struct{}{}
-		}
-	}
-	var failed error
-	if len(missing) > 0 {
-		holders, _ := proc.Holders(pids, missing)
-		for inode, list := range holders {
-			fd, err := firstCopy(list, inode, copyOf)
-			failed = errors.Join(failed, err)
-			if fd >= 0 {
-				e.sockets[inode] = fd
-			}
-		}
-	}
-	if err := e.do(); err != nil {
-		return errors.Join(err, failed)
-	}
-	return nil
-}
-
-// firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
-func firstCopy(holders []proc.Holder, inode uint64, copyOf copier) (int, error) {
-	var failed error
-	for _, h := range holders {
-		fd, err := copyOf(h.PID, h.FD, aSocket)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err == nil && st.Ino == inode {
-			return fd, nil
-		}
-		unix.Close(fd)
-	}
-	return -1, failed
 }

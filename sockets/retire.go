@@ -11,6 +11,8 @@ func (t *Tracker) Close() {
 		b.close()
 	}
 	clear(t.bound)
+	t.over = true
+	t.prepared.close()
 	if t.gate != nil {
 		t.gate.close()
 	}
