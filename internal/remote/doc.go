@@ -20,6 +20,11 @@
 // int 0x80, with addresses below 4 GiB and structures of the 32-bit layout. x32 code is 64-bit code as far as this
 // package is concerned: it runs 64-bit calls. 32-bit code on arm64 is ErrForeign.
 //
+// # Programs that restrict themselves
+//
+// A call is run under the seccomp filters of the thread that makes it. One that the program has installed may kill for it, so only threads
+// that have none beside huptime's make calls ([ErrSandboxed]).
+//
 // # States of a thread
 //
 //	running ──seize, interrupt──▶ stopping ──event stop──▶ frozen ──step──▶ calling
