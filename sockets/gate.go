@@ -239,7 +239,7 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		unseen = fmt.Errorf("%w: processes %v may not be looked into", ErrOpaque, opaque)
 	}
 	ringed := t.urings(holders)
-	boxed := t.sandboxed(holders)
+	boxed := t.sandboxed(fresh)
 	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
 	if errors.Is(err, remote.ErrSandboxed) {
 		// Its epoll sets can't be reached: it would be woken up in vain, in place of the new generation. So it must end.
