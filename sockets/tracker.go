@@ -75,6 +75,9 @@ type Tracker struct {
 	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
 	closed    bool                  // see gone
 	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
+
+	prepared dummies // for a gate that may come; owned
+	holders  []int   // who had listening sockets at the last Collect
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
