@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,28 @@ func chooseLevel(log *slog.Logger) (notify.Level, error) {
 	return level, err
 }
 
+// reconsider chooses the level anew, where it was huptime's to choose, before a generation is launched: holders, processes of the current one, have
+// the listening sockets. A process with a seccomp filter of its own can be gated at connections alone. What holds of one generation is taken to hold
+// of the next.
+func (s *supervisor) reconsider(holders []int) {
+	if !s.auto || s.cfg.Level != notify.LevelListeners {
+		return
+	}
+	i := slices.IndexFunc(holders, remote.Sandboxed)
+	if i < 0 {
+		return
+	}
+	plain, full, err := buildFilters(notify.LevelConnections, s.options)
+	if err != nil {
+		s.cfg.Log.Error("the level stays as it is", "track", string(s.cfg.Level), "error", err.Error())
+		return
+	}
+	s.plain, s.full, s.cfg.Level = plain, full, notify.LevelConnections
+	clear(s.programs)
+	s.cfg.Log.Info("level chosen", "track", string(s.cfg.Level),
+		"why", fmt.Sprintf("process %d has a seccomp filter of its own, under which it is made to run no call", holders[i]))
+}
+
 func tryAccess() access {
 	a := access{scope: ptraceScope("/proc/sys/kernel/yama/ptrace_scope")}
 	child, err := notify.StartIdle()
@@ -72,13 +95,10 @@ func tryAccess() access {
 }
 
 func tryRemoteCall(pid int) error {
-	f, err := remote.Freeze(pid, time.Second)
-	if err != nil {
+	return remote.With(pid, time.Second, func(f *remote.Frozen) error {
+		_, err := f.Call(abi.Getpid)
 		return err
-	}
-	defer f.Thaw()
-	_, err = f.Call(abi.Getpid)
-	return err
+	})
 }
 
 // tryMemory asks for memory where there is none: whether that is permitted is looked at first.

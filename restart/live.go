@@ -33,6 +33,7 @@ type live struct {
 	// mustNotify tells whether it must say that it is ready.
 	mustNotify func() bool
 	trace      notify.Trace
+	holders    func(pids []int) // is told at each Collect who has the listening sockets
 	log        *slog.Logger
 	exposed    bool // it is the first to go if memory runs out, until it is promoted
 	score      int  // what it goes back to then
@@ -149,7 +150,11 @@ func (p *live) Promoted() {
 // Collect implements process.
 func (p *live) Collect() (*sockets.Preserved, error) {
 	p.census.resolve(p.knocks.Generation)
-	return p.tracker.Collect(p.census.members(p.number))
+	from, err := p.tracker.Collect(p.census.members(p.number))
+	if err == nil {
+		p.holders(p.tracker.Holders())
+	}
+	return from, err
 }
 
 // Yield implements process.

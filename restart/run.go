@@ -55,7 +55,7 @@ func Run(cfg Config) (int, error) {
 	// Some sixty signals cost two switches between threads each, while this thread has other things to do.
 	opened := make(chan *inbox, 1)
 	go func() { opened <- openInbox() }()
-	plain, full, err := prepareFilters(&cfg, unsupported)
+	built, err := prepareFilters(&cfg, unsupported)
 	in := <-opened
 	defer in.close()
 	if err != nil {
@@ -65,7 +65,7 @@ func Run(cfg Config) (int, error) {
 		lostPrivileges(&cfg)
 	}
 	manager := takeManager()
-	s := &supervisor{cfg: cfg, manager: manager, plain: plain, full: full, inherited: inherited,
+	s := &supervisor{cfg: cfg, manager: manager, filters: built, inherited: inherited,
 		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)),
 		removals: make(removals), programs: make(map[asked]notify.Program)}
 	defer s.removals.close()
@@ -79,9 +79,8 @@ func Run(cfg Config) (int, error) {
 
 // supervisor is the machine's host of real processes.
 type supervisor struct {
-	cfg       Config
-	plain     notify.Program
-	full      notify.Program           // asks about rename as well
+	cfg Config
+	filters
 	programs  map[asked]notify.Program // others, built when they are first needed
 	inherited []int
 	census    *census
@@ -94,25 +93,34 @@ type supervisor struct {
 	removals  removals
 }
 
+// filters are those that generations are launched under.
+type filters struct {
+	plain, full notify.Program // full asks about rename as well
+	options     []notify.FilterOption
+	auto        bool // the level is huptime's choice
+}
+
 // prepareFilters chooses the level and builds the filters, or makes the configuration one without; unsupported is why, if that is known already.
-func prepareFilters(cfg *Config, unsupported error) (plain, full notify.Program, err error) {
+func prepareFilters(cfg *Config, unsupported error) (f filters, err error) {
 	if unsupported != nil {
-		return nil, nil, goPlain(cfg, unsupported)
+		return f, goPlain(cfg, unsupported)
 	}
 	if cfg.Level == notify.LevelAuto {
+		f.auto = true
 		if cfg.Level, err = chooseLevel(cfg.Log); err != nil && cfg.BestEffort {
-			return nil, nil, goPlain(cfg, err)
+			return f, goPlain(cfg, err)
 		} else if err != nil {
 			cfg.Log.Warn("restarts will fail; --best-effort stops and starts the service instead", "why", err.Error())
 		}
 	}
-	if plain, full, err = buildFilters(cfg.Level, filterOptions(cfg)); err != nil || !cfg.BestEffort {
-		return plain, full, err
+	f.options = filterOptions(cfg)
+	if f.plain, f.full, err = buildFilters(cfg.Level, f.options); err != nil || !cfg.BestEffort {
+		return f, err
 	}
-	if err := notify.Try(plain, cfg.Command[0]); err != nil {
-		return nil, nil, goPlain(cfg, err)
+	if err := notify.Try(f.plain, cfg.Command[0]); err != nil {
+		return f, goPlain(cfg, err)
 	}
-	return plain, full, nil
+	return f, nil
 }
 
 // buildFilters builds the two filters that generations run under.
@@ -185,6 +193,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		closes:   s.cfg.Level == notify.LevelCalls,
 		ready:    ready.write,
 		notices:  notices,
+		holders:  s.reconsider,
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -301,6 +310,8 @@ func reapChildren() (list []reaped, ok bool) {
 				continue
 			case err != nil || pid <= 0:
 				return
+			case status.Stopped():
+				continue // a thread that is late: see remote.Tracer
 			}
 			list = append(list, reaped{pid: pid, status: Status(status)})
 		}

@@ -118,7 +118,11 @@ func TestSendRemotely(t *testing.T) {
 		if err := sendRemotely(f, 3, 3); err != nil {
 			t.Fatal(err)
 		}
-		fd, err := receiveDescriptor(int(file.Fd()))
+		link, err := linkOf(pid, 3, aSocket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := receiveDescriptor(int(file.Fd()), link)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,17 +2,22 @@ package sockets
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/internal/remote"
 )
 
 // Collect gets a duplicate of every listening socket of the tracker's
 // generation into the supervisor. pids are the generation's processes. Nothing
-// is taken from them: they go on accepting. The caller owns what it returns.
+// is taken from them: they go on accepting. The caller owns what it returns. What a gate on these sockets takes is made as well: where that is not to be had
+// it is an error, before anything has begun.
 //
 // Sockets of another network namespace than the supervisor's are left alone.
 func (t *Tracker) Collect(pids []int) (*Preserved, error) {
@@ -26,6 +31,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		wanted[inode] = struct{}{}
 	}
 	holders, opaque := proc.Holders(pids, wanted)
+	t.noteHolders(holders)
 	p := &Preserved{old: t}
 	unseen := 0
 	var failed error
@@ -59,39 +65,100 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		p.Close()
 		return nil, failed
 	}
+	if err := t.prepareGate(p.sockets); err != nil {
+		p.Close()
+		return nil, err
+	}
 	return p, nil
 }
 
-// collectFrom copies the socket from the first process that still has it.
+// noteHolders notes who has the listening sockets.
+func (t *Tracker) noteHolders(holders map[uint64][]proc.Holder) {
+	pids := make(map[int]struct{})
+	for _, list := range holders {
+		for _, h := range list {
+			pids[h.PID] = struct{}{}
+		}
+	}
+	t.mu.Lock()
+	t.holders = slices.Sorted(maps.Keys(pids))
+	t.mu.Unlock()
+}
+
+// Holders lists the processes that had listening sockets at the last Collect.
+func (t *Tracker) Holders() []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.holders)
+}
+
+// collectFrom copies the socket from the first process that still has it. Where all have gone meanwhile, whom they have left it to is looked for:
+// workers that are replaced now and then are replaced at that moment too.
 func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket, error) {
-	var failed error
-	for _, h := range holders {
-		fd, err := t.copyOf(h.PID, h.FD)
-		if err != nil {
-			if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
-				failed = errNotPreservable // it is closing right now
-				continue
-			}
+	const rounds = 3
+	for round := 1; ; round++ {
+		s, err := t.collectBy(t.copyOf, holders, inode, own)
+		if !errors.Is(err, errGone) || round == rounds {
+			return s, err
+		}
+		again, _ := proc.Holders(t.pids(), map[uint64]struct{}{inode: {}})
+		if holders = again[inode]; len(holders) == 0 {
 			return nil, err
 		}
-		s, err := newSocket(fd, h.PID, inode, own)
-		if err != nil {
-			unix.Close(fd)
+	}
+}
+
+// errGone: nobody of those who had the socket has it any more. It is one of those that need not be preserved.
+var errGone = fmt.Errorf("%w: it was closed a moment ago", errNotPreservable)
+
+// collectBy copies the socket from the first of the holders that gives it. Of errors the one is returned that says most: that of a holder who has the
+// socket and does not give it.
+func (t *Tracker) collectBy(copyOf copier, holders []proc.Holder, inode, own uint64) (*Socket, error) {
+	failed := errGone
+	for _, h := range holders {
+		s, err := t.collectOf(copyOf, h, inode, own)
+		switch {
+		case err == nil:
+			return s, nil
+		case failed == errGone, errors.Is(failed, errNotPreservable) && !errors.Is(err, errNotPreservable):
 			failed = err
-			continue
 		}
-		s.owner = t
-		s.late = s.NonBlock && t.setsFlagLate(inode)
-		t.rescope(s)
-		if s.Key.Address.Family == unix.AF_UNIX {
-			if err := t.locate(s, h.PID); err != nil {
-				unix.Close(fd)
-				return nil, err
-			}
-		}
-		return s, nil
 	}
 	return nil, failed
+}
+
+// collectOf copies the socket from one holder. The error matches errGone where that is gone, or has closed it.
+func (t *Tracker) collectOf(copyOf copier, h proc.Holder, inode, own uint64) (*Socket, error) {
+	fd, err := copyOf(h.PID, h.FD, aSocket)
+	if err != nil {
+		// By whichever way: a remote call may have been the one to find out.
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) || errors.Is(err, remote.ErrGone) || errors.Is(err, errNotPreservable) ||
+			lost(h, inode) {
+			return nil, errGone
+		}
+		return nil, err
+	}
+	s, err := newSocket(fd, h.PID, inode, own)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s.owner = t
+	s.late = s.NonBlock && t.setsFlagLate(inode)
+	t.rescope(s)
+	if s.Key.Address.Family == unix.AF_UNIX {
+		if err := t.locate(s, h.PID); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// lost tells whether a holder has the socket no more.
+func lost(h proc.Holder, inode uint64) bool {
+	now, ok, err := proc.DescriptorSocket(h.PID, h.FD)
+	return errors.Is(err, os.ErrNotExist) || err == nil && (!ok || now != inode)
 }
 
 // rescope fills in the interface of a link-local address where getsockname does not tell it: MPTCP sockets forget it (mptcp_bind in
@@ -110,13 +177,13 @@ func (t *Tracker) rescope(s *Socket) {
 
 // copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
 // is denied by the process itself.
-func (t *Tracker) copyOf(pid, fd int) (int, error) {
-	return copied(pid, fd, func() (int, error) { return t.knocks.fetch(pid, fd) })
+func (t *Tracker) copyOf(pid, fd int, what ware) (int, error) {
+	return copied(pid, fd, what, func() (int, error) { return t.knocks.fetch(pid, fd, what) })
 }
 
 // copied tries pidfd_getfd, and fetch where that is denied.
-func copied(pid, fd int, fetch func() (int, error)) (int, error) {
-	dup, err := duplicate(pid, fd)
+func copied(pid, fd int, what ware, fetch func() (int, error)) (int, error) {
+	dup, err := duplicateOf(pid, fd, what)
 	if !denied(err) {
 		return dup, err
 	}
@@ -134,7 +201,7 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 		return nil, os.NewSyscallError("fstat", err)
 	}
 	if st.Ino != inode {
-		return nil, errNotPreservable // the number was used again meanwhile
+		return nil, errGone // the number was used again meanwhile
 	}
 	key, err := describe(fd, pid)
 	if errors.Is(err, unix.ENOTSOCK) {

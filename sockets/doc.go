@@ -107,6 +107,9 @@
 // Before its stop signal the whole generation is frozen once more, so that
 // nothing happens between the last look and the signal.
 //
+// A process with a seccomp filter of its own is made to run no call (remote.ErrSandboxed): its stop signal has to do. Package restart
+// launches the next generation at level connections then, if the level is huptime's choice, where no remote call is needed.
+//
 // # Gating, level connections
 //
 // Three ways lead a program to accept(2), and each is closed:

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/remote"
 	"huptime/notify"
 )
 
@@ -174,9 +175,18 @@ func (d *drain) stop(ctx context.Context, signal func()) (stopped bool, err erro
 		return false, ErrUngated
 	}
 	// What is not gated gets nothing more: nothing is to be held up there, and opaque processes can't be.
-	if d.t.level == notify.LevelListeners && d.g != nil && !d.g.empty() {
-		defer d.t.freezeAll().thaw()
+	if d.t.level != notify.LevelListeners || d.g == nil || d.g.empty() {
+		return d.stopNow(signal)
 	}
+	err = remote.Trace(func(tr *remote.Tracer) (err error) {
+		defer d.t.freezeAll(tr).thaw()
+		stopped, err = d.stopNow(signal)
+		return err
+	})
+	return stopped, err
+}
+
+func (d *drain) stopNow(signal func()) (stopped bool, err error) {
 	if err := d.survey(); err != nil {
 		return false, err
 	}

@@ -83,8 +83,8 @@ type edit struct {
 	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
 	// when it can.
 	datagrams bool
-	// copyOf copies a descriptor of a process.
-	copyOf func(pid, fd int) (int, error)
+	// copyOf copies an epoll set of a process.
+	copyOf copier
 }
 
 // closeSockets closes them, where they are copies that were made for the edit.
@@ -115,11 +115,11 @@ func (e edit) do() error {
 		if _, ok := sets[at]; ok {
 			continue
 		}
-		fd, err := e.copyOf(r.pid, r.set)
+		fd, err := e.copyOf(r.pid, r.set, proc.IsEpoll)
 		switch {
 		case err == nil:
 			sets[at] = fd
-		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrNotExist):
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrNotExist), errors.Is(err, errNotPreservable):
 			// the process, or the set, is gone
 		default:
 			return err

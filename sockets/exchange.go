@@ -63,7 +63,7 @@ func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done 
 	if len(entries) < manyEntries {
 		return false, nil
 	}
-	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicate}
+	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicateOf}
 	defer e.closeSockets()
 	for _, r := range entries {
 		if swapped[r.target] {

@@ -51,11 +51,13 @@ func (t *Tracker) exchangeAll(ctx context.Context, tr trade, inodes map[uint64]s
 
 // exchangeIn exchanges them in one process, in one freeze.
 func (t *Tracker) exchangeIn(tr trade, pid int, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return err
+	return remote.With(pid, freezeLimit, func(f *remote.Frozen) error { return t.exchangeFrozen(tr, f, pid, inodes, exchanged) })
+}
+
+func (t *Tracker) exchangeFrozen(tr trade, f *remote.Frozen, pid int, inodes map[uint64]struct{}, exchanged func(*remote.Frozen, []held)) error {
+	if _, err := f.Caller(); err != nil {
+		return err // before anything is changed
 	}
-	defer f.Thaw()
 	descriptors, err := proc.Descriptors(pid)
 	if err != nil {
 		return err

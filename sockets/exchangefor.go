@@ -94,7 +94,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	}
 	gone := make(map[uint64]*returning, len(pairs))
 	for inode, s := range pairs {
-		own, err := firstCopy(holders[inode], inode, duplicate)
+		own, err := firstCopy(holders[inode], inode, duplicateOf)
 		if own < 0 {
 			if err == nil {
 				continue // nobody has it any more
@@ -112,7 +112,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	}
 	// From here on an accept on what goes gets what comes.
 	t.giving.Lock()
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicate}
+	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicateOf}
 	t.mu.Lock()
 	for inode, r := range gone {
 		t.returning[inode] = r

@@ -11,21 +11,25 @@ import (
 	"huptime/notify"
 )
 
-// fetch copies descriptor fd of a process into the supervisor without
+// fetch copies descriptor fd of a process into the supervisor, if it is what is wanted, without
 // pidfd_getfd(2), which the default seccomp profiles of Docker and containerd deny: a
 // socket is planted in the process, and the process is made to send the
 // descriptor over it (unix(7), SCM_RIGHTS). The caller owns the copy.
-func (k *Knocks) fetch(pid, fd int) (int, error) {
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return -1, err
-	}
-	defer f.Thaw()
-	return k.fetchFrom(f, pid, fd)
+func (k *Knocks) fetch(pid, fd int, what ware) (int, error) {
+	copied := -1
+	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) (err error) {
+		copied, err = k.fetchFrom(f, pid, fd, what)
+		return err
+	})
+	return copied, err
 }
 
 // fetchFrom is fetch from a process that is frozen already.
-func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int) (int, error) {
+func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int, what ware) (int, error) {
+	link, err := linkOf(pid, fd, what)
+	if err != nil {
+		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socketpair", err)
@@ -51,7 +55,7 @@ func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int) (int, error) {
 	if err := sendRemotely(f, planted, fd); err != nil {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
 	}
-	return receiveDescriptor(pair[0])
+	return receiveDescriptor(pair[0], link)
 }
 
 // sendRemotely makes the process send one descriptor and one byte over over.
@@ -69,7 +73,8 @@ func sendRemotely(f *remote.Frozen, over, fd int) error {
 	})
 }
 
-func receiveDescriptor(from int) (int, error) {
+// receiveDescriptor takes what was sent. Whoever shares the table of the process, and is not frozen, could have sent something else.
+func receiveDescriptor(from int, link string) (int, error) {
 	buf, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(from, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if err != nil {
@@ -81,7 +86,13 @@ func receiveDescriptor(from int) (int, error) {
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
+		for _, fd := range fds {
+			discard(fd)
+		}
 		return -1, os.NewSyscallError("recvmsg", unix.EBADMSG)
+	}
+	if err := sameAs(fds[0], link); err != nil {
+		return -1, err
 	}
 	return fds[0], nil
 }

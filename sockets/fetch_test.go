@@ -62,7 +62,7 @@ func TestFetch(t *testing.T) {
 		sockets := openSockets(t, g.PID)
 		for _, from := range []struct{ pid, fd int }{{g.PID, s.fd}, {g.PID, high}, {w.PID, s.fd}} {
 			for range 5 {
-				fd, err := knocks.fetch(from.pid, from.fd)
+				fd, err := knocks.fetch(from.pid, from.fd, aSocket)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -78,13 +78,13 @@ func TestFetch(t *testing.T) {
 		}
 		// What is no socket is copied as well: an epoll set.
 		set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
-		fd, err := knocks.fetch(g.PID, set)
+		fd, err := knocks.fetch(g.PID, set, proc.IsEpoll)
 		if err != nil {
 			t.Fatal(err)
 		}
 		unix.Close(fd)
 		g.Must(t, 0, unix.SYS_CLOSE, set)
-		if _, err := knocks.fetch(g.PID, 1234); !errors.Is(err, unix.EBADF) {
+		if _, err := knocks.fetch(g.PID, 1234, aSocket); !errors.Is(err, unix.EBADF) {
 			t.Errorf("a descriptor that is not open: %v", err)
 		}
 		if now := openSockets(t, g.PID); now != sockets {
@@ -118,13 +118,13 @@ func TestKnockInVain(t *testing.T) {
 	t.Parallel()
 	knocks := NewKnocks()
 	stranger := bystander(t)
-	if _, err := knocks.fetch(stranger, 0); err == nil || !strings.Contains(err.Error(), "plant") {
+	if _, err := knocks.fetch(stranger, 0, func(string) bool { return true }); err == nil || !strings.Contains(err.Error(), "plant") {
 		t.Errorf("fetch from a process without a filter: %v", err)
 	}
 	if n, err := knocks.Generation(stranger); err == nil {
 		t.Errorf("a process without a filter is of generation %d", n)
 	}
-	if _, err := knocks.fetch(1<<22, 0); !errors.Is(err, os.ErrNotExist) {
+	if _, err := knocks.fetch(1<<22, 0, aSocket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("fetch from nobody: %v", err)
 	}
 	if _, err := knocks.Generation(1 << 22); !errors.Is(err, os.ErrNotExist) {

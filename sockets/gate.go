@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"huptime/internal/proc"
+	"huptime/internal/remote"
 	"huptime/notify"
 )
 
@@ -17,65 +17,52 @@ import (
 type gate struct {
 	mu      sync.Mutex
 	sockets map[uint64]*Socket // by inode
-	dummies map[uint64]*dummy  // by inode of the socket that it stands for
+	dummies dummies
 	// numbers at which processes that can be looked into hold a gated socket; for
 	// those that can't.
 	numbers map[int]*dummy
-	visited map[int]struct{}
+	visited map[visitor]struct{}
 	over    bool // it was opened: see Ungate
+}
+
+// visitor is a process that was visited. Another may get its PID later, in a drain that takes long.
+type visitor struct {
+	pid   int
+	start uint64
 }
 
 func newGate() *gate {
 	return &gate{
 		sockets: make(map[uint64]*Socket),
-		dummies: make(map[uint64]*dummy),
+		dummies: make(dummies),
 		numbers: make(map[int]*dummy),
-		visited: make(map[int]struct{}),
+		visited: make(map[visitor]struct{}),
 	}
 }
 
-// add closes the gate for more sockets and tells how many were new. again returns the dummy of a socket that processes have still, or nil.
-func (g *gate) add(sockets []*Socket, again func(inode uint64) *dummy) (int, error) {
-	dummies := make(map[uint64]*dummy)
-	for _, s := range sockets {
-		if d := again(s.Inode); d != nil { // g.mu is not held
-			dummies[s.Inode] = d
-		}
-	}
+// add closes the gate for more sockets and tells how many were new: for all of them, or on an error for none. have are dummies that are there already; it takes
+// those that it needs.
+func (g *gate) add(sockets []*Socket, have dummies) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	added := 0
-	for _, s := range sockets {
-		if _, known := g.sockets[s.Inode]; known {
-			continue
-		}
-		d := dummies[s.Inode]
-		if d == nil {
-			var err error
-			if d, err = newDummy(s.Key, s.NonBlock); err != nil {
-				return added, err
-			}
-		}
-		d.stands = s.Inode
-		if s.Key.datagram() {
-			d.limitLike(s)
-		}
-		g.sockets[s.Inode], g.dummies[s.Inode] = s, d
-		added++
+	fresh := slices.DeleteFunc(slices.Clone(sockets), func(s *Socket) bool { return g.sockets[s.Inode] != nil })
+	made, err := dummiesFor(fresh, have)
+	if err != nil {
+		return 0, err
 	}
-	if added > 0 {
+	for _, s := range fresh {
+		g.sockets[s.Inode], g.dummies[s.Inode] = s, made[s.Inode]
+	}
+	if len(fresh) > 0 {
 		clear(g.visited) // whoever was visited may wait on the new ones
 	}
-	return added, nil
+	return len(fresh), nil
 }
 
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, d := range g.dummies {
-		d.close()
-	}
-	clear(g.dummies)
+	g.dummies.close()
 }
 
 // streams are the gated sockets that have connections, by inode.
@@ -171,13 +158,20 @@ func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
 func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) error {
 	t.closeReturned()
 	// From here on every new accept finds the gate. What is left is what waits already.
-	if _, err := g.add(sockets, t.gatedAgain); err != nil {
+	have := t.takePrepared()
+	if have == nil {
+		have = make(dummies)
+	}
+	t.takeReturning(sockets, have)
+	_, err := g.add(sockets, have)
+	t.keepPrepared(have)
+	if err != nil {
 		return err
 	}
 	if g.empty() {
 		return nil // the clients go elsewhere, see Switch: no process needs to be looked into
 	}
-	err := t.visit(ctx, g)
+	err = t.visit(ctx, g)
 	return errors.Join(err, settleFlags(sockets))
 }
 
@@ -200,18 +194,28 @@ func (g *gate) opened() bool {
 	return g.over
 }
 
-// visit gates what waits in processes that were not visited yet: all of them at first,
-// those that were born since, later.
-func (t *Tracker) visit(ctx context.Context, g *gate) error {
-	var fresh []int
+// unvisited picks those that were not visited yet, and notes that they are.
+func (g *gate) unvisited(pids []int) (fresh []int) {
 	g.mu.Lock()
-	for _, pid := range t.pids() {
-		if _, ok := g.visited[pid]; !ok {
-			g.visited[pid] = struct{}{}
+	defer g.mu.Unlock()
+	for _, pid := range pids {
+		st, err := proc.ReadStat(pid)
+		if err != nil {
+			continue // gone
+		}
+		v := visitor{pid, st.StartTime}
+		if _, ok := g.visited[v]; !ok {
+			g.visited[v] = struct{}{}
 			fresh = append(fresh, pid)
 		}
 	}
-	g.mu.Unlock()
+	return fresh
+}
+
+// visit gates what waits in processes that were not visited yet: all of them at first,
+// those that were born since, later.
+func (t *Tracker) visit(ctx context.Context, g *gate) error {
+	fresh := g.unvisited(t.pids())
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -240,7 +244,12 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		unseen = fmt.Errorf("%w: processes %v may not be looked into", ErrOpaque, opaque)
 	}
 	ringed := t.urings(holders)
+	boxed := t.sandboxed(fresh)
 	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
+	if errors.Is(err, remote.ErrSandboxed) {
+		// Its epoll sets can't be reached: it would be woken up in vain, in place of the new generation. So it must end.
+		err = t.cannotGate(boxed, err)
+	}
 	return errors.Join(unseen, ringed, err, t.asking.reask(ctx, t.waiters(ctx, g.has, false)))
 }
 
@@ -259,60 +268,4 @@ func (t *Tracker) urings(holders map[uint64][]proc.Holder) (failed error) {
 		}
 	}
 	return failed
-}
-
-// silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
-// those up, for processes that are visited late, copies of what one of pids holds.
-func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf func(pid, fd int) (int, error)) error {
-	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
-	defer e.closeSockets()
-	missing := make(map[uint64]struct{})
-	for _, r := range entries {
-		if r.silent() {
-			continue
-		}
-		e.entries = append(e.entries, r)
-		e.datagrams = e.datagrams || g.socket(r.inode).Key.datagram()
-		if _, ok := e.sockets[r.inode]; ok {
-			continue
-		}
-		if fd, ok := g.socket(r.inode).copy(); ok {
-			e.sockets[r.inode] = fd
-		} else {
-			missing[r.inode] = struct{}{}
-		}
-	}
-	var failed error
-	if len(missing) > 0 {
-		holders, _ := proc.Holders(pids, missing)
-		for inode, list := range holders {
-			fd, err := firstCopy(list, inode, copyOf)
-			failed = errors.Join(failed, err)
-			if fd >= 0 {
-				e.sockets[inode] = fd
-			}
-		}
-	}
-	if err := e.do(); err != nil {
-		return errors.Join(err, failed)
-	}
-	return nil
-}
-
-// firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
-func firstCopy(holders []proc.Holder, inode uint64, copyOf func(pid, fd int) (int, error)) (int, error) {
-	var failed error
-	for _, h := range holders {
-		fd, err := copyOf(h.PID, h.FD)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err == nil && st.Ino == inode {
-			return fd, nil
-		}
-		unix.Close(fd)
-	}
-	return -1, failed
 }

@@ -233,7 +233,7 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 // that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
 // has none, then the program has taken it out.
 func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicate}
+	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicateOf}
 	preserved := make(map[uint64]int)
 	inodes := make(map[uint64]struct{})
 	for _, ret := range all {

@@ -87,6 +87,6 @@ func (k *kin) follow(socket int) error {
 	for _, e := range k.entries {
 		successors[e] = socket
 	}
-	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: duplicate}
+	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: duplicateOf}
 	return errors.Join(failed, e.do())
 }

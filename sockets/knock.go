@@ -68,15 +68,13 @@ func (k *Knocks) knock(f *remote.Frozen, answer knock) (int64, error) {
 
 // Generation finds out which generation a process is of. It must be a descendant of the supervisor.
 func (k *Knocks) Generation(pid int) (int, error) {
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Thaw()
 	found := 0
-	_, err = k.knock(f, func(generation int, _ *notify.Request) notify.Reply {
-		found = generation
-		return notify.Return(0)
+	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) error {
+		_, err := k.knock(f, func(generation int, _ *notify.Request) notify.Reply {
+			found = generation
+			return notify.Return(0)
+		})
+		return err
 	})
 	if err == nil && found == 0 {
 		err = fmt.Errorf("process %d is of no generation", pid)

@@ -80,7 +80,7 @@ func (o *otherWays) shut() {
 			successors[e] = o.d.fd
 		}
 	}
-	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: duplicate}
+	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: duplicateOf}
 	if err := e.do(); err != nil {
 		o.failed(err)
 	}

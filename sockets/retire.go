@@ -30,6 +30,7 @@ func (t *Tracker) Close() {
 		r.close()
 	}
 	clear(t.returning)
+	t.prepared.close()
 	if t.gate != nil {
 		t.gate.close()
 	}

@@ -157,7 +157,7 @@ func (g *reuseport) ofServing() *Socket {
 	holders, _ := proc.Holders(g.serving.pids(), wanted)
 	for inode, list := range holders {
 		for _, h := range list {
-			if fd, err := g.serving.copyOf(h.PID, h.FD); err == nil {
+			if fd, err := g.serving.copyOf(h.PID, h.FD, aSocket); err == nil {
 				return &Socket{Key: g.key, Inode: inode, fd: fd}
 			}
 		}

@@ -36,7 +36,7 @@ func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
 					slog.Int("generation", t.generation), slog.Int("pid", pid))
 			})
 			failed = errors.Join(failed, fmt.Errorf("%w: process %d: %w", ErrOpaque, pid, err))
-		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, errURing):
+		case errors.Is(err, remote.ErrForeign), errors.Is(err, remote.ErrSlow), errors.Is(err, remote.ErrSandboxed), errors.Is(err, errURing):
 			failed = errors.Join(failed, t.cannotGate(pid, err))
 		default:
 			failed = errors.Join(failed, err)
@@ -64,11 +64,13 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 	if concerned, err := concerns(pid, g.streams()); err != nil || !concerned {
 		return err
 	}
-	f, err := remote.Freeze(pid, freezeLimit)
-	if err != nil {
-		return err
+	return remote.With(pid, freezeLimit, func(f *remote.Frozen) error { return t.sealFrozen(g, f, pid) })
+}
+
+func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
+	if _, err := f.Caller(); err != nil {
+		return err // before anything is changed
 	}
-	defer f.Thaw()
 	// Read again: now nothing changes any more.
 	descriptors, err := proc.Descriptors(pid)
 	if err != nil {
@@ -103,13 +105,13 @@ func (t *Tracker) sealProcess(g *gate, pid int) error {
 }
 
 // copyOfFrozen copies descriptors while pid is frozen.
-func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) func(of, fd int) (int, error) {
-	return func(of, fd int) (int, error) {
-		return copied(of, fd, func() (int, error) {
+func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) copier {
+	return func(of, fd int, what ware) (int, error) {
+		return copied(of, fd, what, func() (int, error) {
 			if of == pid {
-				return t.knocks.fetchFrom(f, pid, fd)
+				return t.knocks.fetchFrom(f, pid, fd, what)
 			}
-			return t.knocks.fetch(of, fd)
+			return t.knocks.fetch(of, fd, what)
 		})
 	}
 }
@@ -184,7 +186,7 @@ func (f frozen) thaw() {
 
 // freezeAll freezes every process of the generation, also those that are forked meanwhile.
 // Those that can't be are left out.
-func (t *Tracker) freezeAll() frozen {
+func (t *Tracker) freezeAll(tr *remote.Tracer) frozen {
 	var all frozen
 	seen := make(map[int]bool)
 	for {
@@ -195,7 +197,7 @@ func (t *Tracker) freezeAll() frozen {
 			}
 			seen[pid] = true
 			fresh++
-			f, err := remote.Freeze(pid, freezeLimit)
+			f, err := tr.Freeze(pid, freezeLimit)
 			if err == nil {
 				all = append(all, f)
 			} else if !errors.Is(err, os.ErrNotExist) {

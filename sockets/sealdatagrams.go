@@ -83,11 +83,14 @@ func (p *datagramProcess) seal() (done bool, err error) {
 		return false, err
 	}
 	waited := p.waitedOnByCalls(code) // before the freeze: what a stopped thread waits on can't always be told
-	f, err := remote.Freeze(p.pid, freezeLimit)
-	if err != nil {
-		return false, err
-	}
-	defer f.Thaw()
+	err = remote.With(p.pid, freezeLimit, func(f *remote.Frozen) (err error) {
+		done, err = p.sealFrozen(f, code, waited)
+		return err
+	})
+	return done, err
+}
+
+func (p *datagramProcess) sealFrozen(f *remote.Frozen, code abi.ABI, waited map[int]bool) (done bool, err error) {
 	descriptors, err := proc.Descriptors(p.pid)
 	if err != nil {
 		return false, err

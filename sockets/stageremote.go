@@ -59,12 +59,16 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 
 // fetchWhile fetches the socket at the descriptor of a notified call whose process is frozen.
 func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func()) error {
-	f, err := remote.FreezeAfter(pid, freezeLimit, asked)
-	if err != nil {
+	fd := -1
+	err := remote.Trace(func(tr *remote.Tracer) error {
+		f, err := tr.FreezeAfter(pid, freezeLimit, asked)
+		if err != nil {
+			return err
+		}
+		defer f.Thaw()
+		fd, err = t.knocks.fetchFrom(f, pid, r.FD(), aSocket)
 		return err
-	}
-	defer f.Thaw()
-	fd, err := t.knocks.fetchFrom(f, pid, r.FD())
+	})
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,9 @@ type Tracker struct {
 	closing []closing // what is about to be closed: see close
 	// outstanding are the connections that the drain was last seen to wait for, by inode. It is replaced, never changed.
 	outstanding map[uint32]struct{}
+
+	prepared dummies // for a gate that may come; owned
+	holders  []int   // who had listening sockets at the last Collect
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known

@@ -257,7 +257,7 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 		// An accept that is answered meanwhile changes the same entries.
 		t.giving.Lock()
 		defer t.giving.Unlock()
-		e.copyOf = duplicate
+		e.copyOf = duplicateOf
 	}
 	for _, r := range registrations(pids, inodes) {
 		if !r.silenced() {

@@ -26,6 +26,9 @@ func (t *Tracker) Yield(to *Preserved) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.successor = to
+	if to == nil {
+		t.prepared.close() // nor is it to be gated
+	}
 }
 
 // guardedPath is a path that this generation can't take away just now.

@@ -14,6 +14,9 @@ import (
 // supervisor's answer.
 const callLimit = 2 * time.Second
 
+// leaveLimit bounds how long a thread may take to leave a call that is given up.
+const leaveLimit = 100 * time.Millisecond
+
 // caller is what a frozen process needs to be able to make calls.
 type caller struct {
 	t       *thread
@@ -28,7 +31,10 @@ func (f *Frozen) prepareCalls() error {
 	if f.calls.t != nil {
 		return nil
 	}
-	t := f.threads[0]
+	t, err := f.unrestricted()
+	if err != nil {
+		return err
+	}
 	var r registers
 	if err := readRegisters(t.tid, &r); err != nil {
 		return err
@@ -138,21 +144,28 @@ func (f *Frozen) run(number int64, args ...uintptr) (int64, error) {
 		return 0, err
 	}
 	c := f.calls
-	// No signal may come between: its handler would run on the made-up registers.
-	blocked := ^uint64(0)
+	if c.t.owed != nil {
+		return 0, fmt.Errorf("cannot make process %d run call %d: an earlier one is not over: %w", f.pid, number, ErrSlow)
+	}
+	// No signal may come between: its handler would run on the made-up registers. But for the one of the step itself: were it blocked,
+	// the kernel would take its handler away (force_sig_info_to_task in kernel/signal.c).
+	blocked := ^uint64(0) &^ (1 << (unix.SIGTRAP - 1))
 	if errno := signalMask(unix.PTRACE_SETSIGMASK, c.t.tid, &blocked); errno != 0 {
 		return 0, ErrGone
 	}
-	defer signalMask(unix.PTRACE_SETSIGMASK, c.t.tid, &c.t.mask)
+	c.t.owed = &c.saved
 	var six [6]uintptr
 	copy(six[:], args)
 	made := c.saved.prepare(c.at, number, six)
-	if err := writeRegisters(c.t.tid, &made); err != nil {
-		return 0, err
+	result, err := int64(0), writeRegisters(c.t.tid, &made)
+	if err == nil {
+		result, err = c.step()
 	}
-	defer c.settle()
-	defer writeRegisters(c.t.tid, &c.saved)
-	result, err := c.step()
+	if errors.Is(err, ErrSlow) {
+		err = c.leave()
+	} else if restored := c.t.restore(err != nil); err == nil {
+		err = restored
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot make process %d run call %d: %w", f.pid, number, err)
 	}
@@ -184,10 +197,16 @@ func (c *caller) step() (int64, error) {
 	return 0, errors.New("the thread does not get there")
 }
 
-// settle takes the thread from the trap behind the step back to a stop without a signal. If the
-// supervisor ended at the trap, the kernel would deliver its SIGTRAP, and that kills.
-func (c *caller) settle() {
-	if ptrace(unix.PTRACE_INTERRUPT, c.t.tid, 0, 0) == 0 && ptrace(unix.PTRACE_CONT, c.t.tid, 0, 0) == 0 {
-		c.t.await(time.Now().Add(callLimit))
+// leave gives up a call that does not return: a notified one that nobody answers. Where nobody has received the notification the
+// thread leaves the call at once; else it stays there until it is answered (WAIT_KILLABLE_RECV), and is late.
+func (c *caller) leave() error {
+	if ptrace(unix.PTRACE_INTERRUPT, c.t.tid, 0, 0) == 0 {
+		if _, err := c.t.await(time.Now().Add(leaveLimit)); err == nil {
+			if err := c.t.restore(true); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: the call was not answered", ErrSlow)
+		}
 	}
+	return fmt.Errorf("%w: the call is not answered, and thread %d stays in it until it is", ErrSlow, c.t.tid)
 }

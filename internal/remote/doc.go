@@ -20,11 +20,19 @@
 // int 0x80, with addresses below 4 GiB and structures of the 32-bit layout. x32 code is 64-bit code as far as this
 // package is concerned: it runs 64-bit calls. 32-bit code on arm64 is ErrForeign.
 //
+// # Programs that restrict themselves
+//
+// A call is run under the seccomp filters of the thread that makes it. One that the program has installed may kill for it, so only threads
+// that have none beside huptime's make calls ([ErrSandboxed]).
+//
 // # States of a thread
 //
 //	running ──seize, interrupt──▶ stopping ──event stop──▶ frozen ──step──▶ calling
 //	   ▲                                                     │ ▲               │
 //	   └────────────────────── detach ───────────────────────┘ └───restored────┘
+//
+// A call that is not answered is given up. A thread that can't leave it then stays in it, late, and its tracer with it
+// ([Tracer]): at its stop, however late, it is restored and let go.
 //
 // If the supervisor ends, wherever, the kernel lets the threads go (ptrace(2), PTRACE_SEIZE); one that is
 // inside a call would then run on behind it, which is why calls are short.

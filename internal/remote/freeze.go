@@ -30,6 +30,7 @@ var (
 // Frozen is a process whose threads are all stopped. It belongs to the OS thread that
 // froze it: all methods must be called by the same goroutine. Thaw must be called.
 type Frozen struct {
+	tracer  *Tracer
 	pid     int
 	threads []*thread
 	calls   caller
@@ -43,24 +44,26 @@ type thread struct {
 	// before is where it was seen last; only what can't be told of a stopped thread is used.
 	before proc.Syscall
 	mask   uint64 // its own set of blocked signals
+	// owed are its own registers, while it has made-up ones and all signals blocked; else nil.
+	owed *registers
 }
 
 // Freeze stops every thread of the process, also those that are born meanwhile. What it
-// waits for is bounded by limit, for the whole. On an error nothing stays stopped. It locks the goroutine to its
-// OS thread until Thaw: ptrace requests must come from the thread that attached.
+// waits for is bounded by limit, for the whole. On an error nothing stays stopped, but what is late (see Tracer). It locks the
+// goroutine to its OS thread until Thaw: ptrace requests must come from the thread that attached.
 //
 // A thread inside a notified call (WAIT_KILLABLE_RECV) stops when it is answered, so the listener must be
 // served meanwhile.
-func Freeze(pid int, limit time.Duration) (*Frozen, error) {
-	return FreezeAfter(pid, limit, func() {})
+func (tr *Tracer) Freeze(pid int, limit time.Duration) (*Frozen, error) {
+	return tr.FreezeAfter(pid, limit, func() {})
 }
 
-// FreezeAfter is Freeze, and calls asked once the threads are asked to stop and before it waits for them: an answer to a notified call that is
-// given then finds its thread about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
-func FreezeAfter(pid int, limit time.Duration, asked func()) (*Frozen, error) {
+// FreezeAfter is Freeze, and calls asked, once, when the threads are asked to stop and before it waits for them: an answer to a notified call
+// that is given then finds its thread about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
+func (tr *Tracer) FreezeAfter(pid int, limit time.Duration, asked func()) (*Frozen, error) {
 	runtime.LockOSThread()
 	freezing.RLock()
-	f := &Frozen{pid: pid, asked: sync.OnceFunc(asked)}
+	f := &Frozen{tracer: tr, pid: pid, asked: sync.OnceFunc(asked)}
 	if err := f.freeze(time.Now().Add(limit)); err != nil {
 		f.Thaw()
 		return nil, fmt.Errorf("cannot freeze process %d: %w", pid, err)
@@ -133,6 +136,9 @@ func seize(tid int, head bool) (*thread, error) {
 			if dying(tid) {
 				return nil, ErrGone // an exiting thread answers EPERM
 			}
+			if isLate(tid) {
+				return nil, ErrSlow // it is traced already, by this very process
+			}
 			return nil, ErrDenied
 		default:
 			return nil, os.NewSyscallError("ptrace", errno)
@@ -198,20 +204,42 @@ func (t *thread) await(deadline time.Time) (int32, error) {
 	}
 }
 
-// Thaw lets every thread go on. It may be called on an error path at any time, once.
+// Thaw lets every thread go on, but those that are late: see Tracer. It may be called on an error path at any time, once.
 func (f *Frozen) Thaw() {
 	defer runtime.UnlockOSThread()
-	defer freezing.RUnlock()
 	var taken uint64
 	for _, t := range f.threads {
-		t.release(&taken)
+		if !t.release(&taken) {
+			f.tracer.keep(t)
+		}
 	}
 	f.threads = nil
+	freezing.RUnlock()
+	if f.tracer.waits {
+		f.tracer.untilNoneLate()
+	}
 }
 
-// release lets the thread go. Behind an interrupted wait that the kernel would not restart it is wound back, unless
-// a signal with a handler interrupts it anyway.
-func (t *thread) release(taken *uint64) {
+// release lets the thread go, as it was. Behind an interrupted wait that the kernel would not restart it is wound back, unless
+// a signal with a handler interrupts it anyway. It fails where the thread has not stopped yet: only a stopped one can be
+// written to, or detached.
+func (t *thread) release(taken *uint64) (released bool) {
+	var r registers
+	if readRegisters(t.tid, &r) != nil {
+		// It is gone; or has not stopped yet, because the freeze, or a call, was given up.
+		if _, err := t.await(time.Now().Add(releaseLimit)); errors.Is(err, ErrGone) {
+			t.bury()
+			return true
+		}
+	}
+	return t.letGo(taken)
+}
+
+// letGo is release without a wait.
+func (t *thread) letGo(taken *uint64) (released bool) {
+	if t.owed != nil && t.restore(true) != nil {
+		return t.buried()
+	}
 	var r registers
 	if readRegisters(t.tid, &r) == nil {
 		if back := r.rewound(r.wait(t.tid, t.before)); back != r && !interruption(t.tid, taken) {
@@ -219,21 +247,22 @@ func (t *thread) release(taken *uint64) {
 		}
 	}
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {
-		return
+		return true
 	}
-	// It is gone; or has not stopped yet, because the freeze was given up while it slept: only a
-	// stopped thread can be detached, and it will stop some time, so it is waited for.
-	_, err := t.await(time.Now().Add(releaseLimit))
-	if err == nil {
-		ptrace(unix.PTRACE_DETACH, t.tid, 0, 0)
-		return
-	}
-	t.bury()
+	return t.buried()
 }
 
-// releaseLimit bounds the wait for a thread that sleeps uninterruptibly. After it the thread stays attached, and
-// stopped when it wakes up, until the OS thread that attached ends.
-const releaseLimit = 5 * time.Second
+// buried buries the thread if it has ended, and tells whether it has.
+func (t *thread) buried() bool {
+	if !dying(t.tid) {
+		return false
+	}
+	t.bury()
+	return true
+}
+
+// releaseLimit bounds how long Thaw waits for a thread that is about to end, or to stop. After it the thread is late.
+const releaseLimit = 100 * time.Millisecond
 
 // bury takes the exit of a thread that ended while it was traced: until its tracer has done that, the process can't
 // end. The exit of a process's first thread is its parent's, or the supervisor's reaper's, to take.

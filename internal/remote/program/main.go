@@ -35,6 +35,11 @@ func main() {
 		signalled()
 	case "signals":
 		signals()
+	case "restricted":
+		restricted(len(os.Args) > 2)
+	case "notified":
+		number, _ := strconv.Atoi(os.Args[2])
+		notified(number)
 	default:
 		say("no such program")
 	}
@@ -49,6 +54,31 @@ func told() { stdin.ReadString('\n') }
 
 func idle() {
 	say("ready")
+	told()
+	say("done")
+}
+
+// restricted is idle under two seccomp filters, of its first thread or, if all is set, of every one.
+func restricted(all bool) {
+	for range 2 {
+		if errno := restrict(all); errno != 0 {
+			say("unsupported %v", errno)
+			return
+		}
+	}
+	say("ready")
+	told()
+	say("done")
+}
+
+// notified is idle under a filter that asks a listener about one call of its first thread, which nobody but a tracer has it make.
+func notified(number int) {
+	listener, errno := installFilter(number)
+	if errno != 0 {
+		say("unsupported %v", errno)
+		return
+	}
+	say("ready %d", listener)
 	told()
 	say("done")
 }
