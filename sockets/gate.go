@@ -181,7 +181,7 @@ func (t *Tracker) gateLate(ctx context.Context, g *gate, sockets []*Socket) erro
 		return err
 	}
 	defer t.endTurn()
-	if g.opened() {
+	if g == nil || g.opened() {
 		return ErrUngated
 	}
 	return t.gateMore(ctx, g, sockets)

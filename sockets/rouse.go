@@ -40,6 +40,7 @@ func RouseAt(sockets []*Socket) func(ctx context.Context) {
 			continue
 		}
 		if q, ok := queueOf(s); ok {
+			q.naive = s.owner != nil && s.owner.onlyAccepts(s.Inode) // not in queueOf, which may be called under the tracker's lock
 			queues = append(queues, q)
 		}
 	}
@@ -88,7 +89,7 @@ func queueOf(s *Socket) (q queue, ok bool) {
 	if !ok {
 		return queue{}, false
 	}
-	q = queue{fd: fd, key: s.Key, naive: s.owner != nil && s.owner.onlyAccepts(s.Inode)}
+	q = queue{fd: fd, key: s.Key}
 	if s.file != nil {
 		q.file, _ = s.file.found.Clone()
 	}
