@@ -83,7 +83,7 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		} else {
 			empty = 0
 		}
-		if d.g != nil && d.g.opened() {
+		if d.g.opened() {
 			return ErrUngated
 		}
 		if empty > 1 {

@@ -15,7 +15,7 @@ func (d *drain) stop(ctx context.Context, signal func()) (stopped bool, err erro
 		return false, err
 	}
 	defer d.t.endTurn()
-	if d.g != nil && d.g.opened() {
+	if d.g.opened() {
 		return false, ErrUngated
 	}
 	// What is not gated gets nothing more: nothing is to be held up there, and opaque processes can't be.

@@ -181,7 +181,7 @@ func (t *Tracker) gateLate(ctx context.Context, g *gate, sockets []*Socket) erro
 		return err
 	}
 	defer t.endTurn()
-	if g == nil || g.opened() {
+	if g.opened() {
 		return ErrUngated
 	}
 	return t.gateMore(ctx, g, sockets)
@@ -189,6 +189,9 @@ func (t *Tracker) gateLate(ctx context.Context, g *gate, sockets []*Socket) erro
 
 // opened tells whether it was opened again.
 func (g *gate) opened() bool {
+	if g == nil {
+		return true // before it was even looked at
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.over
