@@ -93,7 +93,7 @@ func TestFaultD7UnlinkForbidden(t *testing.T) {
 				}
 				flag, path := filepath.Join(t.TempDir(), "drop"), dir+"/s"
 				s := privilege(t, strconv.Itoa(port), "unlink", strconv.Itoa(port), path, flag)
-				h := s.run(t, level, "--kill-after=300ms") // nobody tells its worker to end
+				h := s.run(t, level, "--allow-address-change", "--kill-after=300ms") // the next one has no path; nobody tells the worker to end
 				h.awaitOutput(map[string]string{"directory": "worker: [Errno 13]", "sticky": "worker: [Errno 1]"}[name])
 				write(t, flag, "")
 				restarts(t, h, s, 2)

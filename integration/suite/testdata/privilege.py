@@ -67,6 +67,11 @@ def converse(conn):
         conn.close()
 
 
+def serve(s):
+    while True:
+        threading.Thread(target=converse, args=(s.accept()[0],), daemon=True).start()
+
+
 what, addr = sys.argv[1:3]
 if what == "bind":
     if os.path.exists(sys.argv[3]):
@@ -79,5 +84,6 @@ else:
         if os.fork() == 0:
             drop()
             remove(sys.argv[3])
-while True:
-    threading.Thread(target=converse, args=(s.accept()[0],), daemon=True).start()
+        # It is ready only when somebody waits for clients there.
+        threading.Thread(target=serve, args=(other,), daemon=True).start()
+serve(s)
