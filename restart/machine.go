@@ -182,7 +182,7 @@ func (m *machine) readyTimeout(g *generation) {
 		m.log.Warn("not ready, and nobody else serves: it counts as ready", "generation", g.number, "why", words)
 		m.promote(g)
 	default:
-		m.giveUp(g, fmt.Errorf("not ready within %s: %s", m.cfg.ReadyTimeout, words))
+		m.letGo(g, fmt.Errorf("not ready within %s: %s", m.cfg.ReadyTimeout, words))
 	}
 }
 
@@ -191,6 +191,32 @@ func (m *machine) giveUp(g *generation, why error) {
 	g.failure = why
 	g.cancel()
 	m.kill(g)
+}
+
+// letGo gives a generation up that starts and may have clients already, because its predecessor and it accept from one queue: it finishes with them before it is
+// killed, as long as an old generation may live after its stop signal.
+func (m *machine) letGo(g *generation, why error) {
+	if m.current == nil || g.from == nil || len(g.from.Claimed()) == 0 {
+		m.giveUp(g, why)
+		return
+	}
+	g.failure = why
+	g.awaited()
+	m.log.Info("the new generation is given up; it finishes with its clients", "generation", g.number, "why", why.Error())
+	from := g.from
+	go func() { // ends with the generation, or before
+		ctx, cancel := context.WithTimeout(g.ctx, m.cfg.KillAfter)
+		defer cancel()
+		kill := func() {
+			if g.state != over && !g.killed {
+				m.kill(g)
+			}
+		}
+		if _, err := g.process.Gate(ctx, from.Claimed); err == nil {
+			_ = g.process.AwaitDrained(ctx, func() { m.call(kill) })
+		}
+		m.post(kill)
+	}()
 }
 
 func (m *machine) kill(g *generation) {

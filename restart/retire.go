@@ -263,6 +263,8 @@ func (m *machine) endOthers() {
 		case g.state == starting:
 			if g.failure == nil {
 				m.giveUp(g, errEnding)
+			} else if !g.killed {
+				m.kill(g)
 			}
 		case g.state == gating || g.state == standby || g.state == draining:
 			m.endGeneration(g, "huptime is ending")
