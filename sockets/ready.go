@@ -37,6 +37,9 @@ const AllWorkers = -1
 // Ask sets what the generation must show. Call it before AwaitReady.
 func (t *Tracker) Ask(a Asks) { t.asks = a }
 
+// Resolve names a function that finds out whose processes are that no generation is known to have. AwaitReady calls it. Call it before that.
+func (t *Tracker) Resolve(resolve func()) { t.resolve = resolve }
+
 // readiness is what is known of a starting generation.
 type readiness struct {
 	unclaimed   []*Socket     // sockets that its predecessor serves and that it has not claimed

@@ -68,12 +68,22 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 		wanted[inode] = struct{}{}
 	}
 	pids := t.pids()
+	if len(pids) == 0 && t.resolve != nil {
+		t.resolve()
+		pids = t.pids()
+	}
 	if len(pids) == 0 { // it is about to begin, or has just ended
 		r.silent = slices.Sorted(maps.Keys(wanted))
 		return
 	}
 	if len(wanted) > 0 {
 		s := lookAt(pids, wanted)
+		if t.resolve != nil && len(s.held) < len(wanted) {
+			// Daemons of two generations at once can't be told apart by their parents: who has it may not be known as this one's yet.
+			t.resolve()
+			pids = t.pids()
+			s = lookAt(pids, wanted)
+		}
 		t.witness(s, wanted)
 		r.blind = s.blind
 		t.seeAccepting(pids, wanted)

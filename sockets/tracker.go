@@ -25,6 +25,8 @@ type Tracker struct {
 	files []string
 	// pids lists the generation's processes; it is asked rarely.
 	pids func() []int
+	// resolve, if there is one, finds out whose the processes are of which pids can't tell; see Resolve.
+	resolve func()
 	// preserved is what this generation may claim; nil for the first one.
 	preserved *Preserved
 
