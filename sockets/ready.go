@@ -91,7 +91,7 @@ func (r readiness) lacks() lack {
 			return lacksListen
 		}
 		return lacksNothing
-	case len(r.unclaimed) > 0 && !(r.change && r.sinceListen >= settleUnclaimed):
+	case len(r.unclaimed) > 0 && !((r.change || r.first) && r.sinceListen >= settleUnclaimed):
 		return lacksAddress
 	case r.listeners < r.copies && !r.passed:
 		return lacksCopies

@@ -36,7 +36,7 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 		}
 	}
 	for _, s := range p.sockets {
-		if s.surplus || s.standing && !s.expected && !s.passed {
+		if s.surplus || s.standing && !s.expected && !s.passed || s.fd < 0 && !s.claimed { // the last was given up for another that overlaps it
 			continue
 		}
 		r.preserved++

@@ -3,6 +3,7 @@ package suite
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -82,7 +83,7 @@ func TestMultiBadVersion(t *testing.T) {
 		l := startLoad(t, s.addr, s.ask, 2)
 		write(t, s.config, "exit=3")
 		h.hup()
-		if e := h.await("restart failed", 2); e.Reason != "exited with status 3" {
+		if e := h.await("restart failed", 2); !strings.HasPrefix(e.Reason, "exited with status 3, ") {
 			t.Errorf("%+v", e)
 		}
 		l.check("beside the failed restart")

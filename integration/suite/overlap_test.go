@@ -80,7 +80,7 @@ func TestChangedAddresses(t *testing.T) {
 		other := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		third := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		write(t, s.config, "also="+other)
-		h := s.run(t, level)
+		h := s.run(t, level, "--allow-address-change")
 		l := startLoad(t, s.addr, s.ask, clients)
 		l.awaitNewPID(0)
 		answers := func(addr string) {
