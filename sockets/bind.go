@@ -43,6 +43,9 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			b.close()
 		}
 	}()
+	if address.chosen() && address.Family != unix.AF_UNIX {
+		t.noteChosen(r)
+	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	staging := t.stage.on && (address.Family == unix.AF_INET || address.Family == unix.AF_INET6)
 	if address.chosen() || !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {

@@ -145,6 +145,7 @@ func (t *Tracker) collectOf(copyOf copier, h proc.Holder, inode, own uint64) (*S
 	}
 	s.owner = t
 	s.late = s.NonBlock && t.setsFlagLate(inode)
+	s.chosen = t.portChosen(inode)
 	t.rescope(s)
 	if s.Key.Address.Family == unix.AF_UNIX {
 		if err := t.locate(s, h.PID); err != nil {

@@ -187,6 +187,7 @@ type evidence struct {
 	watched     int                         // how often it was looked what its predecessor does; AwaitReady's
 	looks       map[uint64]*looks           // socket → how often it was looked for who waits
 	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
+	chosen      map[uint64]struct{}         // sockets whose port is the kernel's choice
 	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
 	sweepLateAt int                         // so many of these are looked through for closed ones
 	sessions    bool                        // some of those were closed again
@@ -206,6 +207,7 @@ func newEvidence() evidence {
 		polled:      make(map[uint64]struct{}),
 		looks:       make(map[uint64]*looks),
 		acceptsAt:   make(map[int]struct{}),
+		chosen:      make(map[uint64]struct{}),
 		late:        make(map[uint64]lateListener),
 		sweepLateAt: minSweep,
 	}
@@ -218,6 +220,7 @@ func (e *evidence) forget(inode uint64) {
 	delete(e.inAccept, inode)
 	delete(e.polled, inode)
 	delete(e.late, inode)
+	delete(e.chosen, inode)
 }
 
 // move makes what is known of one socket be known of another, which has taken its place.
@@ -243,9 +246,6 @@ func (t *Tracker) witness(s sight, inodes map[uint64]struct{}) {
 		}
 		l.number++
 		l.last = time.Now()
-	}
-	for inode := range s.accept {
-		t.inAccept[inode]++
 	}
 	for inode := range s.polled {
 		t.polled[inode] = struct{}{}

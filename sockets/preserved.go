@@ -42,6 +42,7 @@ type Socket struct {
 	owner  *Tracker   // of the generation that it was collected from; nil for what none has bound
 	staged *reuseport // a generation that starts, or has taken over, has sockets of its own beside it; nil else
 
+	chosen bool // its port is the kernel's choice
 	late   bool // the service sets O_NONBLOCK after its listen
 	shared bool // SO_REUSEPORT is the supervisor's: see share
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"huptime/internal/proc"
+	"huptime/notify"
 )
 
 // What a generation listens on after it was ready may be a session's own: a passive port of FTP, a port that a client is told to call back. Such
@@ -96,6 +97,35 @@ func (t *Tracker) serviceInodes() []uint64 {
 		}
 	}
 	return list
+}
+
+// maxChosen bounds how many sockets are remembered whose port the kernel has chosen. Most are of clients, and are not listened on.
+const maxChosen = 1024
+
+// noteChosen notes that the caller's socket gets a port of the kernel's choice: nobody else can be asked to bind it.
+func (t *Tracker) noteChosen(r *notify.Request) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.chosen) >= maxChosen {
+		for other := range t.chosen {
+			if _, listens := t.listening[other]; !listens {
+				delete(t.chosen, other)
+			}
+		}
+	}
+	t.chosen[inode] = struct{}{}
+}
+
+// portChosen tells whether the kernel has chosen the socket's port.
+func (t *Tracker) portChosen(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.chosen[inode]
+	return ok
 }
 
 // nowReady notes that the generation is ready, and which processes it has: what others listen on from now on is a session's.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/notify"
 )
 
 // claims fills in what the generation has claimed of the preserved sockets, and returns by inode those that it must be seen to wait on.
@@ -36,6 +37,9 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 		}
 	}
 	for _, s := range p.sockets {
+		if s.chosen { // the kernel has chosen its port, and will choose another
+			continue
+		}
 		if s.surplus || s.standing && !s.expected && !s.passed || s.fd < 0 && !s.claimed { // the last was given up for another that overlaps it
 			continue
 		}
@@ -197,13 +201,23 @@ func (t *Tracker) watchPredecessor() {
 	t.watched++
 	predecessor := t.predecessor()
 	unsure := predecessor.undecided(t.preserved.Sockets())
-	predecessor.witness(lookAt(predecessor.pids(), unsure), unsure)
+	s := lookAt(predecessor.pids(), unsure)
+	if len(t.preserved.Claimed()) > 0 {
+		return // while two share a queue, one that was told of a client may not find it, and wait inside accept
+	}
+	predecessor.witness(s, unsure)
+	predecessor.mu.Lock()
+	defer predecessor.mu.Unlock()
+	for inode := range s.accept {
+		predecessor.inAccept[inode]++
+	}
 }
 
 // predecessorUndecided tells whether that is not known yet, and may still be seen. AwaitReady's goroutine calls it.
 func (t *Tracker) predecessorUndecided() bool {
 	predecessor := t.predecessor()
-	return predecessor != nil && t.watched < manyLooks && len(predecessor.undecided(t.preserved.Sockets())) > 0
+	// Where accepts are notified a thread that is on its way through one looks as if it waited there.
+	return predecessor != nil && t.level == notify.LevelListeners && t.watched < manyLooks && len(predecessor.undecided(t.preserved.Sockets())) > 0
 }
 
 // lookAfterOld looks, while its successor starts, at a generation that serves: which sockets it waits on at all, and which it has closed
