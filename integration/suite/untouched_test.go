@@ -100,7 +100,7 @@ func TestNewAddress(t *testing.T) {
 		t.Parallel()
 		s := golang(t)
 		second := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-		h := s.run(t, level)
+		h := s.run(t, level, "--allow-address-change")
 		l := startLoad(t, s.addr, s.ask, 2)
 		write(t, s.config, "also="+second)
 		for i := range 3 {
