@@ -3,6 +3,7 @@ package sockets
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -117,7 +118,8 @@ func TestReadinessOfClaims(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		knocks := NewKnocks()
 		old := launch(t, 1, level, nil, knocks, 0)
-		a, b := old.listenOn(t, loopback, unix.SOCK_NONBLOCK), old.listenOn(t, loopback, unix.SOCK_NONBLOCK)
+		a := old.listenOn(t, netip.AddrPortFrom(loopback.Addr(), uint16(unusedPort(t))), unix.SOCK_NONBLOCK)
+		b := old.listenOn(t, netip.AddrPortFrom(loopback.Addr(), uint16(unusedPort(t))), unix.SOCK_NONBLOCK)
 		p := collect(t, old)
 		next := launch(t, 2, level, p, knocks, 0)
 		check := func(claimed, listening int) {
