@@ -62,6 +62,8 @@ type Tracker struct {
 	sweepAt   int                 // so many of these are looked through for closed ones
 	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
 	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
+
+	failures map[failure]struct{} // what was logged already; see cannot
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -96,6 +98,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		accepted:   make(map[uint64]struct{}),
 		accepting:  make(map[int]acceptCall),
 		looked:     make(map[int]int),
+		failures:   make(map[failure]struct{}),
 		related:    make(map[int]bool),
 		starting:   true,
 		started:    time.Now(),
