@@ -63,7 +63,8 @@ type Tracker struct {
 	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
 	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
 
-	failures map[failure]struct{} // what was logged already; see cannot
+	failures     map[failure]struct{} // what was logged already; see cannot
+	sweepBoundAt int                  // so many of bound are looked through for closed ones
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -99,9 +100,11 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		accepting:  make(map[int]acceptCall),
 		looked:     make(map[int]int),
 		failures:   make(map[failure]struct{}),
-		related:    make(map[int]bool),
-		starting:   true,
-		started:    time.Now(),
+
+		sweepBoundAt: maxBound,
+		related:      make(map[int]bool),
+		starting:     true,
+		started:      time.Now(),
 	}
 }
 
