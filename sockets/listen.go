@@ -56,13 +56,18 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 	if pid != 0 {
 		t.listeners[pid] = struct{}{}
 	}
-	if _, known := t.listening[inode]; !known {
-		t.listening[inode] = t.noted
-		t.noted++
-	}
+	t.number(inode)
 	if settles {
 		t.listened = time.Now()
 	}
 	t.mu.Unlock()
 	ping(t.changed)
+}
+
+// number gives a listening socket its place in the order in which they came. t.mu is held.
+func (t *Tracker) number(inode uint64) {
+	if _, known := t.listening[inode]; !known {
+		t.listening[inode] = t.noted
+		t.noted++
+	}
 }

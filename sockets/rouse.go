@@ -33,11 +33,7 @@ func (p *Preserved) Rouse() func(ctx context.Context) {
 		if s.Key.datagram() || s.Key.Address.Family == unix.AF_VSOCK {
 			continue
 		}
-		if fd, ok := s.copy(); ok {
-			q := queue{fd: fd, key: s.Key}
-			if s.file != nil {
-				q.file, _ = s.file.found.Clone()
-			}
+		if q, ok := s.queue(); ok {
 			queues = append(queues, q)
 		}
 	}
@@ -70,6 +66,24 @@ type queue struct {
 	key    Key
 	file   *paths.Found // of a unix socket with a path; owned
 	waited uint32       // how many were in it at the last look
+}
+
+// queue duplicates what is needed of a socket that the supervisor still has. The caller owns it.
+func (s *Socket) queue() (q queue, ok bool) {
+	s.release.Lock()
+	defer s.release.Unlock()
+	if s.fd < 0 {
+		return q, false
+	}
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return q, false
+	}
+	q = queue{fd: fd, key: s.Key}
+	if s.file != nil {
+		q.file, _ = s.file.found.Clone()
+	}
+	return q, true
 }
 
 func (q *queue) close() {
@@ -138,10 +152,8 @@ func (q *queue) reach() []unix.Sockaddr {
 	switch addr := at.Addr(); {
 	case q.key.Address.Family == unix.AF_INET && addr.IsUnspecified():
 		return []unix.Sockaddr{&unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}}
-	case q.key.Address.Family == unix.AF_INET:
-		return []unix.Sockaddr{&unix.SockaddrInet4{Port: port, Addr: addr.As4()}}
 	case !addr.IsUnspecified():
-		return []unix.Sockaddr{&unix.SockaddrInet6{Port: port, Addr: addr.As16()}}
+		return []unix.Sockaddr{q.key.Address.sockaddr()} // a link-local one with its interface
 	case q.key.V6Only:
 		return []unix.Sockaddr{&unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}}}
 	}
