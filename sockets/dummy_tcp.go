@@ -71,6 +71,11 @@ const handshakeMoment = 200 * time.Millisecond
 // enterTCP connects a client of the supervisor's, and lets nobody else in meanwhile: the client has its port to itself (no
 // SO_REUSEADDR, no SO_REUSEPORT), and packets of others can't come from there.
 func (d *dummy) enterTCP(client int) error {
+	// Of a listening socket these are how many wait and how many may (tcp_get_info in net/ipv4/tcp.c). Where it is full there is one for everybody,
+	// and another would be waited for in vain.
+	if info, err := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Unacked >= info.Sacked {
+		return nil
+	}
 	if err := unix.SetsockoptInt(client, unix.IPPROTO_IP, unix.IP_TTL, farthest); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}

@@ -140,6 +140,24 @@ func (d *dummy) try(t *testing.T) {
 	}
 }
 
+// TestFaultD1Full: where a dummy's queue is full, one more phantom is not waited for.
+func TestFaultD1Full(t *testing.T) {
+	testDummies(t, func(t *testing.T, d *dummy) {
+		if err := unix.Listen(d.fd, 2); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for range 20 {
+			if err := d.phantom(); err != nil && !errors.Is(err, unix.EAGAIN) {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 10*handshakeMoment {
+			t.Errorf("20 phantoms took %v", took)
+		}
+	})
+}
+
 // TestFaultD1Decoy: where the kernel permits no filter, the dummy is as closed.
 func TestFaultD1Decoy(t *testing.T) {
 	t.Parallel()
