@@ -8,7 +8,8 @@ import (
 
 // door keeps packets from a listening TCP socket on IPv4's loopback.
 type door interface {
-	// admit lets packets from one port of 127.0.0.1 through from now on, and no other. Which these are changes in one step.
+	// admit lets packets from one port of 127.0.0.1 through from now on, and no other. Which these are changes in one
+	// step.
 	admit(port uint32) error
 	// close gives back what the door holds, which is open from then on if it was a decoy.
 	close()
@@ -17,9 +18,9 @@ type door interface {
 // nobody is a port that no packet comes from.
 const nobody = 1 << 16
 
-// filterDoor is a socket filter (SO_ATTACH_FILTER in socket(7)) on the listening socket, given by its descriptor. What is
-// dropped so is not answered. Accepted connections inherit the filter that their handshake passed. On TCP sockets newer
-// kernels permit it with CAP_NET_ADMIN alone (EPERM; seen on 6.18, where UDP sockets take it from anybody).
+// filterDoor is a socket filter (SO_ATTACH_FILTER in socket(7)) on the listening socket, given by its descriptor. What
+// is dropped so is not answered. Accepted connections inherit the filter that their handshake passed. On TCP sockets
+// newer kernels permit it with CAP_NET_ADMIN alone (EPERM; seen on 6.18, where UDP sockets take it from anybody).
 type filterDoor int
 
 func (f filterDoor) admit(port uint32) error { return attachFilter(int(f), port) }
@@ -32,9 +33,9 @@ func attachFilter(fd int, port uint32) error {
 	return attachProgram(fd, unix.SO_ATTACH_FILTER, from(port, whole))
 }
 
-// decoyDoor is another listening socket of the same address, by which nobody accepts: the two make a SO_REUSEPORT group, whose program
-// (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5, no privilege) sends all clients there, but those that are admitted. Only sockets of the
-// same user can join the group. It owns the descriptor.
+// decoyDoor is another listening socket of the same address, by which nobody accepts: the two make a SO_REUSEPORT
+// group, whose program (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5, no privilege) sends all clients there, but those that are
+// admitted. Only sockets of the same user can join the group. It owns the descriptor.
 type decoyDoor int
 
 // newDecoy makes one, the first of its group, and tells its port. The socket behind the door must be the second.
@@ -76,8 +77,8 @@ func (d decoyDoor) admit(port uint32) error {
 
 func (d decoyDoor) close() { unix.Close(int(d)) }
 
-// from is a program that returns yes for IPv4 packets from that port of 127.0.0.1, and else 0. In a filter the packet begins with
-// TCP's header, in a group's program behind that; so it counts from the network header.
+// from is a program that returns yes for IPv4 packets from that port of 127.0.0.1, and else 0. In a filter the packet
+// begins with TCP's header, in a group's program behind that; so it counts from the network header.
 func from(port, yes uint32) []unix.SockFilter {
 	const (
 		network = 0xfff00000 // SKF_NET_OFF, include/uapi/linux/filter.h

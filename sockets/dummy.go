@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dummy is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a datagram socket without
-// a name. A program that accepts from it would answer whoever got there, past the permissions of the socket that it stands for; so:
+// dummy is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a
+// datagram socket without a name. A program that accepts from it would answer whoever got there, past the permissions
+// of the socket that it stands for; so:
 //
-//   - unix: it has a file in a directory of the supervisor's own for a moment, and listens when that is gone (see hidden).
+//   - unix: it has a file in a directory of the supervisor's own for a moment, and listens when that is gone (see hide).
 //   - TCP: it has a port on loopback, and the kernel drops what is sent there (see door).
 //   - datagrams: it has no name, and what is sent to the one that it gets when a program answers from it is dropped.
 //
@@ -75,8 +76,8 @@ func makeDummy(family, kind int, nonblock bool) (*dummy, error) {
 func (d *dummy) open() (err error) {
 	switch {
 	case d.kind == unix.SOCK_DGRAM:
-		// Unbound: nothing can be sent to it. But a program that answers from it gets a port for it, which is to be as closed. Where a
-		// filter is not permitted, that is left.
+		// Unbound: nothing can be sent to it. But a program that answers from it gets a port for it, which is to be as
+		// closed. Where a filter is not permitted, that is left.
 		_ = attachFilter(d.fd, nobody)
 	case d.family == unix.AF_UNIX:
 		err = d.hide()

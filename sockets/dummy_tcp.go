@@ -17,13 +17,15 @@ func loopbackAt(family, port int) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
 }
 
-// farthest is the greatest time to live that a packet can have. Others are sent with 64, or what net.ipv4.ip_default_ttl says.
+// farthest is the greatest time to live that a packet can have. Others are sent with 64, or what
+// net.ipv4.ip_default_ttl says.
 const farthest = 255
 
 // openTCP gives the dummy a port, the kernel's choice, and lets it listen behind a closed door.
 func (d *dummy) openTCP() error {
-	// Before it listens, so that there is no moment in which it could be reached. Beside the door, for what that leaves: packets must have come
-	// no hop and say so (ip(7), IP_MINTTL, Linux 2.6.34; for TCP over IPv4, whatever the socket's family).
+	// Before it listens, so that there is no moment in which it could be reached. Beside the door, for what that
+	// leaves: packets must have come no hop and say so (ip(7), IP_MINTTL, Linux 2.6.34; for TCP over IPv4, whatever the
+	// socket's family).
 	if err := unix.SetsockoptInt(d.fd, unix.IPPROTO_IP, unix.IP_MINTTL, farthest); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
@@ -64,16 +66,17 @@ func bindLoopback(fd, family, port int) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, loopbackAt(family, port)))
 }
 
-// handshakeMoment bounds the wait for a handshake on loopback, which as a rule is over when connect returns. It is below the second after
-// which a packet that was dropped is sent again.
+// handshakeMoment bounds the wait for a handshake on loopback, which as a rule is over when connect returns. It is
+// below the second after which a packet that was dropped is sent again.
 const handshakeMoment = 200 * time.Millisecond
 
-// enterTCP connects a client of the supervisor's, and lets nobody else in meanwhile: the client has its port to itself (no
-// SO_REUSEADDR, no SO_REUSEPORT), and packets of others can't come from there.
+// enterTCP connects a client of the supervisor's, and lets nobody else in meanwhile: the client has its port to itself
+// (no SO_REUSEADDR, no SO_REUSEPORT), and packets of others can't come from there.
 func (d *dummy) enterTCP(client int) error {
-	// Of a listening socket these are how many wait and how many may (tcp_get_info in net/ipv4/tcp.c). Where it is full there is one for everybody,
-	// and another would be waited for in vain.
-	if info, err := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Unacked >= info.Sacked {
+	// Of a listening socket these are how many wait and how many may (tcp_get_info in net/ipv4/tcp.c). Where it is full
+	// there is one for everybody, and another would be waited for in vain.
+	info, err := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err == nil && info.Unacked >= info.Sacked {
 		return nil
 	}
 	if err := unix.SetsockoptInt(client, unix.IPPROTO_IP, unix.IP_TTL, farthest); err != nil {

@@ -122,10 +122,13 @@ func (d *dummy) try(t *testing.T) {
 		}
 		// 255: whoever sets it on his packets looks as near as the supervisor's own.
 		for _, ttl := range []int{64, farthest} {
-			dialer := net.Dialer{Timeout: 100 * time.Millisecond, Control: func(_, _ string, c syscall.RawConn) (err error) {
-				errControl := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl) })
+			dialer := net.Dialer{Timeout: 100 * time.Millisecond}
+			dialer.Control = func(_, _ string, c syscall.RawConn) (err error) {
+				errControl := c.Control(func(fd uintptr) {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl)
+				})
 				return errors.Join(errControl, err)
-			}}
+			}
 			for _, from := range []string{"127.0.0.1", "127.1.2.3"} {
 				dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 				c, err := dialer.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", address.Port()))
@@ -168,7 +171,7 @@ func TestFaultD1Decoy(t *testing.T) {
 			if err != nil {
 				t.Skipf("unsupported here: %v", err)
 			}
-			d := &dummy{fd: fd, family: family, kind: unix.SOCK_STREAM, protocol: unix.IPPROTO_TCP, nonblock: true, file: -1}
+			d := &dummy{fd: fd, family: family, kind: unix.SOCK_STREAM, protocol: unix.IPPROTO_TCP, file: -1}
 			t.Cleanup(d.close)
 			if err := d.openBehind(errors.New("no filter")); err != nil {
 				t.Fatal(err)

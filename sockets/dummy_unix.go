@@ -9,17 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoDirectory: a unix socket can't listen without a name (unix_listen in net/unix/af_unix.c), and there is no directory to give it one in.
-// An abstract name is none to hide behind: /proc/net/unix lists it, and whoever is in the network namespace may connect to it.
+// errNoDirectory: a unix socket can't listen without a name (unix_listen in net/unix/af_unix.c), and there is no
+// directory to give it one in. An abstract name is none to hide behind: /proc/net/unix lists it, and whoever is in the
+// network namespace may connect to it.
 var errNoDirectory = errors.New("there is no directory to make a unix socket in")
 
-// hidingPlaces are the directories where a dummy gets its name, the likeliest first: those in memory, and then $TMPDIR. Containers with a
-// read-only root have a /dev/shm.
+// hidingPlaces are the directories where a dummy gets its name, the likeliest first: those in memory, and then $TMPDIR.
+// Containers with a read-only root have a /dev/shm.
 func hidingPlaces() []string { return []string{"/dev/shm", "/run", os.TempDir(), "/tmp", "/var/tmp"} }
 
-// hide makes the unix socket listen under a name that is gone. Nobody else can come to it from the first moment: the name is in a
-// directory that only the supervisor's user may enter, and when the socket begins to listen the name is unlinked. The
-// supervisor alone still has the file, open, and reaches the socket by that.
+// hide makes the unix socket listen under a name that is gone. Nobody else can come to it from the first moment: the
+// name is in a directory that only the supervisor's user may enter, and when the socket begins to listen the name is
+// unlinked. The supervisor alone still has the file, open, and reaches the socket by that.
 func (d *dummy) hide() error {
 	failed := errNoDirectory
 	for _, dir := range hidingPlaces() {
@@ -34,7 +35,8 @@ func (d *dummy) hide() error {
 	return failed
 }
 
-// bindHidden binds the unix socket in a new directory in dir, and removes both. It returns the file, opened with O_PATH; it is the caller's.
+// bindHidden binds the unix socket in a new directory in dir, and removes both. It returns the file, opened with
+// O_PATH; it is the caller's.
 func bindHidden(fd int, dir string) (file int, err error) {
 	own, err := os.MkdirTemp(dir, ".huptime-") // mode 0700
 	if err != nil {

@@ -86,10 +86,12 @@ func (t *Tracker) noteName(inode uint64, b boundName) (sweep bool) {
 	return true
 }
 
-// sweepBound forgets what unix sockets were bound to that are there no more: a program may make one after the other, listen and
-// close, and the directory of each is held open. Those of other network namespaces are forgotten too; they are not preserved.
+// sweepBound forgets what unix sockets were bound to that are there no more: a program may make one after the other,
+// listen and close, and the directory of each is held open. Those of other network namespaces are forgotten too; they
+// are not preserved.
 //
-// The caller waits in its bind meanwhile, some 10 µs for each that is noted, or one that is quick would be ahead of it for ever.
+// The caller waits in its bind meanwhile, some 10 µs for each that is noted, or one that is quick would be ahead of it
+// for ever.
 func (t *Tracker) sweepBound() {
 	gone := make(map[uint64]bool)
 	t.mu.Lock()

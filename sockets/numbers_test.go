@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestFaultD10PassOrder: sockets that a generation was started with and those that it listens on are in one order: no two have the
-// same number.
+// TestFaultD10PassOrder: sockets that a generation was started with and those that it listens on are in one order: no
+// two have the same number.
 func TestFaultD10PassOrder(t *testing.T) {
 	t.Parallel()
 	p := &Preserved{}
@@ -37,10 +37,12 @@ func TestFaultD10PassOrder(t *testing.T) {
 	}
 }
 
-// TestFaultD10SurplusLock: what a drain notes of a surplus socket may be looked at by others meanwhile. It is for the race detector.
+// TestFaultD10SurplusLock: what a drain notes of a surplus socket may be looked at by others meanwhile. It is for the
+// race detector.
 func TestFaultD10SurplusLock(t *testing.T) {
 	t.Parallel()
-	s := &Socket{surplus: true, fd: 1 << 20, early: map[netip.AddrPort]struct{}{netip.MustParseAddrPort("127.0.0.1:1"): {}}}
+	early := map[netip.AddrPort]struct{}{netip.MustParseAddrPort("127.0.0.1:1"): {}}
+	s := &Socket{surplus: true, fd: 1 << 20, early: early}
 	p := &Preserved{sockets: []*Socket{s}}
 	var all sync.WaitGroup
 	for range 2 {

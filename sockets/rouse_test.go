@@ -135,8 +135,8 @@ func TestRouse(t *testing.T) {
 	}
 }
 
-// linkLocals lists the link-local addresses of this machine, to listen on; to such a one nobody connects who does not name the interface
-// (fault D10).
+// linkLocals lists the link-local addresses of this machine, to listen on; to such a one nobody connects who does not
+// name the interface (fault D10).
 func linkLocals() (list []string) {
 	devices, _ := net.Interfaces()
 	for _, device := range devices {
@@ -159,7 +159,8 @@ func TestFaultD10LinkLocal(t *testing.T) {
 	if len(to) != 1 {
 		t.Fatalf("%v", to)
 	}
-	if sa, ok := to[0].(*unix.SockaddrInet6); !ok || sa.ZoneId != 7 || sa.Port != 80 || sa.Addr != address.AddrPort.Addr().As16() {
+	ip := address.AddrPort.Addr().As16()
+	if sa, ok := to[0].(*unix.SockaddrInet6); !ok || sa.ZoneId != 7 || sa.Port != 80 || sa.Addr != ip {
 		t.Errorf("%+v", to[0])
 	}
 }

@@ -127,8 +127,8 @@ func (p *Preserved) nowServed(s *Socket) {
 	s.served = true
 }
 
-// connecting returns how many of the clients still connect that did when the group was steered away from a surplus socket. now are all that
-// do at this moment; nil leaves it as it is known.
+// connecting returns how many of the clients still connect that did when the group was steered away from a surplus
+// socket. now are all that do at this moment; nil leaves it as it is known.
 func (p *Preserved) connecting(s *Socket, now map[netip.AddrPort]struct{}) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

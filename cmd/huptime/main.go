@@ -63,7 +63,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if o.daemon && ready == nil {
 		return background(args, stderr)
 	}
-	// A write beyond a limit of a file's size (ulimit -f) is to fail, not to end the supervisor. The launcher gives services the default.
+	// A write beyond a limit of a file's size (ulimit -f) is to fail, not to end the supervisor. The launcher gives
+	// services the default.
 	signal.Ignore(unix.SIGXFSZ)
 	// Nobody may read standard error: that must stop nothing here.
 	queue := logqueue.New(stderr, func(lines int) []byte {

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// listeningSockets lists the addresses at which sockets listen that a process has open: ports of TCP, and names of unix sockets as
-// /proc/net/unix shows them.
+// listeningSockets lists the addresses at which sockets listen that a process has open: ports of TCP, and names of unix
+// sockets as /proc/net/unix shows them.
 func listeningSockets(t *testing.T, pid int) []string {
 	t.Helper()
 	own := make(map[string]bool)
@@ -96,8 +96,8 @@ func drainingWith(t *testing.T, level string, s service, options ...option) (pid
 	return pid, h, held
 }
 
-// TestFaultD1Dummies: what a draining generation listens on can be reached by nobody; above all not by those whom the permissions of the unix socket
-// that it stands for keep out.
+// TestFaultD1Dummies: what a draining generation listens on can be reached by nobody; above all not by those whom the
+// permissions of the unix socket that it stands for keep out.
 func TestFaultD1Dummies(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) service{
 		"path":     func(t *testing.T) service { path := shortDir(t) + "/s"; return unixPython(t, path, path) },
@@ -144,8 +144,8 @@ func TestFaultD1Dummies(t *testing.T) {
 	}
 }
 
-// TestFaultD1ReadOnly: where no directory can be written to, the dummy of a unix socket is a TCP socket, as closed as any; restarts
-// lose nobody.
+// TestFaultD1ReadOnly: where no directory can be written to, the dummy of a unix socket is a TCP socket, as closed as
+// any; restarts lose nobody.
 func TestFaultD1ReadOnly(t *testing.T) {
 	unshare := program(t, "unshare")
 	if exec.Command(unshare, "--mount", "--map-root-user", "true").Run() != nil {
@@ -159,7 +159,8 @@ func TestFaultD1ReadOnly(t *testing.T) {
 			mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp || exit 99
 			exec "$0" "$@"`
 		pid, h, held := drainingWith(t, level, s, func(cmd *exec.Cmd) {
-			cmd.Args = append([]string{unshare, "--mount", "--map-root-user", "--", "/bin/sh", "-c", script, huptime}, cmd.Args[1:]...)
+			as := []string{unshare, "--mount", "--map-root-user", "--", "/bin/sh", "-c", script, huptime}
+			cmd.Args = append(as, cmd.Args[1:]...)
 			cmd.Path = unshare
 			cmd.Env = append(cmd.Env, "TMPDIR=/tmp")
 		})

@@ -42,9 +42,12 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// TestFaultD2BlockedLog: standard error is a pipe that nobody reads. HUP and TERM are heard, clients are served, and the end comes.
+// TestFaultD2BlockedLog: standard error is a pipe that nobody reads. HUP and TERM are heard, clients are served, and
+// the end comes.
 func TestFaultD2BlockedLog(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--trace"}, {"--exec"}, {"--multi=2", "--log-format=json"}, {"--trace", "--revive"}} {
+	for _, flags := range [][]string{
+		nil, {"--trace"}, {"--exec"}, {"--multi=2", "--log-format=json"}, {"--trace", "--revive"},
+	} {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				s := python(t, "thread")
@@ -95,7 +98,8 @@ func (s service) awaitAlive(t *testing.T) {
 	}
 }
 
-// TestFaultD2LastLines: what is in the log's queue at the end is still written to whoever reads by then, and the log says what it lacks.
+// TestFaultD2LastLines: what is in the log's queue at the end is still written to whoever reads by then, and the log
+// says what it lacks.
 func TestFaultD2LastLines(t *testing.T) {
 	s := python(t, "thread")
 	read, write := fullPipe(t)
@@ -148,20 +152,24 @@ func (l *load) answered() int {
 	return len(l.times)
 }
 
-// TestFaultD2Flood: calls that fail 20,000 times are one line of the log at most, and none where the kernel's answer says all.
+// TestFaultD2Flood: calls that fail 20,000 times are one line of the log at most, and none where the kernel's answer
+// says all.
 func TestFaultD2Flood(t *testing.T) {
 	const calls, lines = 20000, "cannot look at a call"
 	for kind, most := range map[string]int{"closed": 0, "file": 0, "pointer": 2} { // 2: one a generation
 		t.Run(kind, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				s := python(t, "thread")
-				s.command = []string{s.command[0], "testdata/flood.py", strconv.Itoa(portOf(t, s.addr)), s.version, kind, strconv.Itoa(calls)}
+				port := strconv.Itoa(portOf(t, s.addr))
+				s.command = []string{s.command[0], "testdata/flood.py", port, s.version, kind, strconv.Itoa(calls)}
 				h := s.run(t, level)
 				h.awaitOutput("flooded")
 				l := startLoad(t, s.addr, s.ask, 1)
 				h.hup()
 				h.await("restart finished", 2)
-				h.until("the second flood", func() bool { return strings.Count(strings.Join(h.output, "\n"), "flooded") == 2 })
+				h.until("the second flood", func() bool {
+					return strings.Count(strings.Join(h.output, "\n"), "flooded") == 2
+				})
 				l.check("restart")
 				n, size := 0, 0
 				h.mu.Lock()

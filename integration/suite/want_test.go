@@ -20,7 +20,8 @@ func unshared(t *testing.T, flags []string, command ...string) *exec.Cmd {
 	return exec.Command(unshare, append(append(flags, "--"), command...)...)
 }
 
-// TestFaultD8FullDisk: a pid file that can't be written is one line and status 125; nothing is left behind, and nothing runs.
+// TestFaultD8FullDisk: a pid file that can't be written is one line and status 125; nothing is left behind, and nothing
+// runs.
 func TestFaultD8FullDisk(t *testing.T) {
 	dir := t.TempDir()
 	const script = `mount -t tmpfs -o size=4k none "$1" && head -c 4096 /dev/zero >"$1"/fill || exit 99
@@ -44,7 +45,8 @@ func TestFaultD8OtherProc(t *testing.T) {
 	}
 }
 
-// TestFaultD8ListenFile: wherever huptime fails for lack of descriptors, the file of a socket that it has made for --listen does not stay.
+// TestFaultD8ListenFile: wherever huptime fails for lack of descriptors, the file of a socket that it has made for
+// --listen does not stay.
 func TestFaultD8ListenFile(t *testing.T) {
 	path := shortDir(t) + "/s"
 	failed := 0
@@ -73,7 +75,8 @@ func TestFaultD8UnixGrow(t *testing.T) {
 	const made, most = 2000, 400
 	eachLevel(t, func(t *testing.T, level string) {
 		s := python(t, "thread")
-		s.command = []string{s.command[0], "testdata/growing.py", strconv.Itoa(portOf(t, s.addr)), s.version, shortDir(t), strconv.Itoa(made)}
+		port := strconv.Itoa(portOf(t, s.addr))
+		s.command = []string{s.command[0], "testdata/growing.py", port, s.version, shortDir(t), strconv.Itoa(made)}
 		h := s.run(t, level)
 		h.awaitOutput("made")
 		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.cmd.Process.Pid))

@@ -1,6 +1,7 @@
-// Package logqueue keeps a log that nobody reads from stopping the program that writes it. Standard error may be a pipe whose reader hangs: a
-// write to it blocks, and with it whoever logs next, for a logger has one lock for all. So lines are queued here, and one
-// goroutine writes them. What does not fit is dropped and counted; a line says how much it was once writing goes on.
+// Package logqueue keeps a log that nobody reads from stopping the program that writes it. Standard error may be a pipe
+// whose reader hangs: a write to it blocks, and with it whoever logs next, for a logger has one lock for all. So lines
+// are queued here, and one goroutine writes them. What does not fit is dropped and counted; a line says how much it was
+// once writing goes on.
 //
 // It knows nothing of what a line says, and nothing of log/slog.
 package logqueue
@@ -31,8 +32,8 @@ type Queue struct {
 	closed  bool
 }
 
-// New makes a queue in front of to, which the queue alone may write to from now on. lost makes the line that says how many were
-// dropped; it is called on the queue's goroutine, which ends after Close.
+// New makes a queue in front of to, which the queue alone may write to from now on. lost makes the line that says how
+// many were dropped; it is called on the queue's goroutine, which ends after Close.
 func New(to io.Writer, lost func(lines int) []byte) *Queue {
 	q := &Queue{to: to, lost: lost, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
@@ -61,7 +62,8 @@ func (q *Queue) ping() {
 	}
 }
 
-// Close takes no more lines and returns when those that are queued are written, or limit is over. What is not written by then is lost.
+// Close takes no more lines and returns when those that are queued are written, or limit is over. What is not written
+// by then is lost.
 func (q *Queue) Close(limit time.Duration) {
 	q.mu.Lock()
 	q.closed = true
@@ -100,8 +102,8 @@ const (
 	longestWait  = 100 * time.Millisecond
 )
 
-// write writes a line. A failure has nobody to be told to. That it would block is none: standard error is shared with others, who
-// may have set O_NONBLOCK on it.
+// write writes a line. A failure has nobody to be told to. That it would block is none: standard error is shared with
+// others, who may have set O_NONBLOCK on it.
 func (q *Queue) write(line []byte) {
 	for wait := shortestWait; ; wait = min(2*wait, longestWait) {
 		n, err := q.to.Write(line)

@@ -33,7 +33,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestFaultD2Blocked: nobody reads. Writes return, what does not fit is counted, and each line is either there or counted, in order.
+// TestFaultD2Blocked: nobody reads. Writes return, what does not fit is counted, and each line is either there or
+// counted, in order.
 func TestFaultD2Blocked(t *testing.T) {
 	t.Parallel()
 	for _, nonblocking := range []bool{false, true} {

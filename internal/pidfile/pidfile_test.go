@@ -122,7 +122,8 @@ func alone(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// TestFaultD8FullDisk: a file that can't be written is an error in one line, and nothing is left; what was there before stays as it was.
+// TestFaultD8FullDisk: a file that can't be written is an error in one line, and nothing is left; what was there before
+// stays as it was.
 func TestFaultD8FullDisk(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]string{"none": "", "stale": "4194305\n"} {

@@ -166,8 +166,8 @@ func SetComm(name string) error {
 	return nil
 }
 
-// CheckMounted tells whether /proc is that of the calling process's own pid namespace: every other one has other numbers for the
-// same processes, or none. The error says what to do.
+// CheckMounted tells whether /proc is that of the calling process's own pid namespace: every other one has other
+// numbers for the same processes, or none. The error says what to do.
 func CheckMounted() error {
 	const mount = "mount it (mount -t proc proc /proc)"
 	self, err := os.Readlink("/proc/self")
@@ -178,7 +178,8 @@ func CheckMounted() error {
 		return fmt.Errorf("cannot read /proc: %w: %s", err, mount)
 	}
 	if pid := os.Getpid(); self != strconv.Itoa(pid) {
-		return fmt.Errorf("/proc is of another PID namespace: there this process is %s, and here %d: %s", self, pid, mount)
+		return fmt.Errorf("/proc is of another PID namespace: there this process is %s, and here %d: %s",
+			self, pid, mount)
 	}
 	return nil
 }
