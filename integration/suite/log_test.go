@@ -198,3 +198,35 @@ func portOf(t *testing.T, addr string) int {
 	}
 	return port
 }
+
+// TestFaultD2FileLimit: a log beyond the greatest size of a file (ulimit -f) is lost, and nothing else. The SIGXFSZ that
+// the kernel sends is huptime's, and
+// must neither end it nor come to the service.
+func TestFaultD2FileLimit(t *testing.T) {
+	log, err := os.OpenFile(t.TempDir()+"/log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if err := log.Truncate(1 << 20); err != nil { // it is larger than may be already
+		t.Fatal(err)
+	}
+	s := python(t, "thread")
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `ulimit -f 64 && exec "$0" "$@"`, huptime}, s.command...)...)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+	}()
+	s.awaitAlive(t)
+	l := startLoad(t, s.addr, s.ask, 2)
+	for range 3 {
+		before := l.pids()
+		cmd.Process.Signal(syscall.SIGHUP)
+		l.awaitNewPID(max(before, 1))
+	}
+	l.check("restarts")
+}
