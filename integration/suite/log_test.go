@@ -200,8 +200,7 @@ func portOf(t *testing.T, addr string) int {
 }
 
 // TestFaultD2FileLimit: a log beyond the greatest size of a file (ulimit -f) is lost, and nothing else. The SIGXFSZ that
-// the kernel sends is huptime's, and
-// must neither end it nor come to the service.
+// the kernel sends is huptime's, and must neither end it nor come to the service.
 func TestFaultD2FileLimit(t *testing.T) {
 	log, err := os.OpenFile(t.TempDir()+"/log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
