@@ -33,12 +33,13 @@ func Run(cfg Config) (int, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	// Before anything is made of what it says.
+	if err := proc.CheckMounted(); err != nil {
+		return ExitFailure, err
+	}
 	unsupported := notify.Probe()
 	if unsupported != nil && !cfg.BestEffort {
 		return ExitFailure, unsupported
-	}
-	if _, err := proc.ReadComm(unix.Getpid()); err != nil {
-		return ExitFailure, fmt.Errorf("cannot read /proc: %w: mount it (mount -t proc proc /proc)", err)
 	}
 	inherited, err := takeStanding(&cfg)
 	if err != nil {

@@ -33,7 +33,7 @@ func openInbox() *inbox {
 	signal.Notify(in.forward, slices.DeleteFunc(signals.Forwarded(), func(s os.Signal) bool {
 		return s == unix.SIGTERM || s == unix.SIGINT
 	})...)
-	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE, unix.SIGXFSZ)
 	return in
 }
 

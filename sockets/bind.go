@@ -273,13 +273,3 @@ func (t *Tracker) holds(inode uint64) bool {
 	holders, opaque := proc.Holders(t.pids(), map[uint64]struct{}{inode: {}})
 	return len(holders[inode]) > 0 || len(opaque) > 0
 }
-
-// cannot logs why a call could not be looked at and runs untouched. A caller that is gone, or a
-// socket of another kind, is no news.
-func (t *Tracker) cannot(r *notify.Request, err error) {
-	if errors.Is(err, notify.ErrTargetGone) || errors.Is(err, errNotPreservable) || errors.Is(err, unix.ESRCH) {
-		return
-	}
-	t.log.Warn("cannot look at a call, which runs untouched", slog.Int("generation", t.generation),
-		slog.String("call", r.String()), slog.String("error", err.Error()))
-}

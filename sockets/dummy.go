@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -10,19 +9,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dummy is a listening socket that nobody can reach, or a datagram socket without a name: what a gated
-// generation has in place of a preserved one. It owns its descriptor.
+// dummy is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a
+// datagram socket without a name. A program that accepts from it would answer whoever got there, past the permissions
+// of the socket that it stands for; so:
+//
+//   - unix: it has a file in a directory of the supervisor's own for a moment, and listens when that is gone (see hide).
+//   - TCP: it has a port on loopback, and the kernel drops what is sent there (see door).
+//   - datagrams: it has no name, and what is sent to the one that it gets when a program answers from it is dropped.
+//
+// It owns its descriptors.
 type dummy struct {
 	fd       int
 	inode    uint64
 	stands   uint64 // inode of the socket that it stands for
 	nonblock bool
-	address  unix.Sockaddr
 	family   int
 	kind     int // SOCK_STREAM, SOCK_SEQPACKET or SOCK_DGRAM
 	protocol int
+
 	// numbers at which processes have it that can't be looked into.
 	numbers map[int]bool
+
+	port   int       // of a TCP socket, on loopback
+	closed door      // likewise
+	let    *admitted // likewise: whom the door lets in; shared by all copies
+	file   int       // of a unix socket: its file, which has no name any more (O_PATH); else -1
 }
 
 // unseen tells whether such a process may have it.
@@ -35,62 +46,61 @@ func (d *dummy) waits(limit time.Duration) bool {
 	return n > 0
 }
 
-// newDummy makes one of the key's family and type, as blocking as the socket that it stands for. The port is the
-// kernel's choice, on loopback. For a vsock socket it is a unix one: few kernels have a loopback for these, and any
-// port can be reached from the host.
+// newDummy makes one of the key's family and type, as blocking as the socket that it stands for.
+// For a vsock socket it is a unix one: few kernels have a loopback for these, and any port can be
+// reached from the host. For a unix one it is a TCP one where no directory can be written to: phantoms, which
+// are all that is ever accepted from it, have another kind of address then, and end as soon.
 func newDummy(k Key, nonblock bool) (*dummy, error) {
-	d := &dummy{numbers: make(map[int]bool), nonblock: nonblock, family: int(k.Address.Family), kind: k.Type}
-	if d.family == unix.AF_VSOCK {
-		d.family = unix.AF_UNIX
+	family, kind := int(k.Address.Family), k.Type
+	if family == unix.AF_VSOCK {
+		family = unix.AF_UNIX
 	}
-	if d.family != unix.AF_UNIX && d.kind != unix.SOCK_DGRAM {
-		d.protocol = unix.IPPROTO_TCP
+	d, err := makeDummy(family, kind, nonblock)
+	if errors.Is(err, errNoDirectory) {
+		d, err = makeDummy(unix.AF_INET, unix.SOCK_STREAM, nonblock)
 	}
-	kind := d.kind | unix.SOCK_CLOEXEC
-	if nonblock {
-		kind |= unix.SOCK_NONBLOCK
-	}
-	fd, err := unix.Socket(d.family, kind, d.protocol)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make a dummy socket: %w", os.NewSyscallError("socket", err))
-	}
-	d.fd = fd
-	if err := d.open(); err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("cannot make a dummy socket: %w", err)
 	}
 	return d, nil
 }
 
-func (d *dummy) open() error {
-	if d.kind == unix.SOCK_DGRAM {
-		return d.identify() // unbound: nothing can be sent to it
+func makeDummy(family, kind int, nonblock bool) (*dummy, error) {
+	d := &dummy{
+		nonblock: nonblock, family: family, kind: kind, file: -1,
+		numbers: make(map[int]bool), let: newAdmitted(),
 	}
-	loopback := unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	switch d.family {
-	case unix.AF_INET6:
-		// IPv4's loopback as IPv6 has it: containers often have IPv6 without one address of it (Docker's
-		// net.ipv6.conf.all.disable_ipv6), and services listen on [::] there.
-		loopback = &unix.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
-		if err := unix.SetsockoptInt(d.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	case unix.AF_UNIX:
-		loopback = unguessable()
+	if family != unix.AF_UNIX && kind != unix.SOCK_DGRAM {
+		d.protocol = unix.IPPROTO_TCP
 	}
-	// Before listen, so that there is no moment in which it could be reached.
-	if err := d.refuse(); err != nil {
-		return err
+	how := kind | unix.SOCK_CLOEXEC
+	if nonblock {
+		how |= unix.SOCK_NONBLOCK
 	}
-	if err := unix.Bind(d.fd, loopback); err != nil {
-		return os.NewSyscallError("bind", err)
+	fd, err := unix.Socket(family, how, d.protocol)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Listen(d.fd, unix.SOMAXCONN); err != nil {
-		return os.NewSyscallError("listen", err)
+	d.fd = fd
+	if err := d.open(); err != nil {
+		d.close()
+		return nil, err
 	}
-	name, err := unix.Getsockname(d.fd)
-	d.address = name
-	return errors.Join(os.NewSyscallError("getsockname", err), d.identify())
+	return d, nil
+}
+
+func (d *dummy) open() (err error) {
+	switch {
+	case d.kind == unix.SOCK_DGRAM:
+		// Unbound: nothing can be sent to it. But a program that answers from it gets a port for it, which is to be as
+		// closed. Where a filter is not permitted, that is left.
+		_ = dropAll(d.fd)
+	case d.family == unix.AF_UNIX:
+		err = d.hide()
+	default:
+		err = d.openTCP()
+	}
+	return errors.Join(err, d.identify())
 }
 
 func (d *dummy) identify() error {
@@ -100,8 +110,8 @@ func (d *dummy) identify() error {
 	return os.NewSyscallError("fstat", err)
 }
 
-// limitLike gives the dummy the time after which a call that waits for a datagram returns in vain (SO_RCVTIMEO):
-// programs look then whether they are to end.
+// limitLike gives the dummy the time after which a call that waits for a datagram returns in vain (SO_RCVTIMEO): programs
+// look then whether they are to end.
 func (d *dummy) limitLike(s *Socket) {
 	fd, ok := s.copy()
 	if !ok {
@@ -113,69 +123,58 @@ func (d *dummy) limitLike(s *Socket) {
 	}
 }
 
-// farthest is the greatest time to live that a packet can have. Others are sent with 64, or what
-// net.ipv4.ip_default_ttl says.
-const farthest = 255
-
-// refuse makes the kernel drop every packet that is sent to the socket, but for those that have come no hop and say so
-// (ip(7), IP_MINTTL, Linux 2.6.34; for TCP over IPv4, whatever the socket's family): only phantom sends such. A socket
-// filter would do the same, but there are kernels that let only root attach one. Unix sockets are not asked when
-// somebody connects.
-func (d *dummy) refuse() error {
-	if d.family == unix.AF_UNIX {
-		return nil
-	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(d.fd, unix.IPPROTO_IP, unix.IP_MINTTL, farthest))
-}
-
-func untilConnected(fd int) []unix.PollFd {
-	return []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-}
-
 // phantom puts a connection into the queue that its peer has already closed. A
 // server reads end of file from it and closes it: clients that change their
 // mind are everyday business. A program that does nothing but accept takes it
 // and waits on. A program that was told "readable" by poll or select, while somebody else
 // took the connection, would hang in accept without it, and all its clients with it.
 func (d *dummy) phantom() error {
+	if d.family != unix.AF_UNIX {
+		return d.enterTCP()
+	}
 	client, err := unix.Socket(d.family, d.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, d.protocol)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	left := false
-	defer func() {
-		if !left {
-			unix.Close(client)
-		}
-	}()
-	if d.family != unix.AF_UNIX {
-		if err := unix.SetsockoptInt(client, unix.IPPROTO_IP, unix.IP_TTL, farthest); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	err = unix.Connect(client, d.address)
-	if err == unix.EINPROGRESS {
-		// On loopback the three-way handshake is mostly over when connect returns. On a busy machine the packets may be
-		// left to ksoftirqd; a client that closes before would be none. (With 25 threads that could run on 2 processors
-		// more than 100 ms were seen.)
-		err = nil
-		if n, _ := unix.Poll(untilConnected(client), 0); n == 0 {
-			left = true
-			go func() { // ends with the handshake, or by itself
-				_, _ = unix.Poll(untilConnected(client), int(handshakeLimit/time.Millisecond))
-				unix.Close(client)
-			}()
-		}
-	}
-	return os.NewSyscallError("connect", err)
+	defer unix.Close(client)
+	return d.enter(client)
 }
 
-// unguessable is an abstract name that nobody connects to by chance or by guess. A path that is unlinked would do as
-// well, but there need not be a directory to write to; a listening unix socket without any name there is not
-// (unix_listen in net/unix/af_unix.c).
-func unguessable() unix.Sockaddr {
-	return &unix.SockaddrUnix{Name: "@huptime-dummy-" + rand.Text()}
+// copy has descriptors of its own.
+func (d *dummy) copy() (*dummy, error) {
+	other := *d
+	other.fd, other.closed, other.file = -1, nil, -1
+	var err error
+	if other.fd, err = duplicated(d.fd); err == nil && d.file >= 0 {
+		other.file, err = duplicated(d.file)
+	}
+	if err == nil && d.closed != nil {
+		other.closed, err = d.closed.copy(other.fd)
+	}
+	if err != nil {
+		other.close()
+		return nil, err
+	}
+	return &other, nil
 }
 
-// Close gives the descriptor back; the generation's own copies live on.
-func (d *dummy) close() { unix.Close(d.fd) }
+func duplicated(fd int) (int, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("fcntl", err)
+	}
+	return dup, nil
+}
+
+// close gives the supervisor's descriptors back; the generation's own copies of the dummy live on.
+func (d *dummy) close() {
+	if d.fd >= 0 {
+		unix.Close(d.fd)
+	}
+	if d.closed != nil {
+		d.closed.close()
+	}
+	if d.file >= 0 {
+		unix.Close(d.file)
+	}
+}

@@ -2,7 +2,10 @@ package sockets
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -11,11 +14,16 @@ import (
 
 func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
 	t.Parallel()
-	for name, family := range map[string]int{"IPv4": unix.AF_INET, "IPv6": unix.AF_INET6} {
+	for name, key := range map[string]Key{
+		"IPv4":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_INET}},
+		"IPv6":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_INET6}},
+		"unix":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_UNIX}},
+		"seqpacket": {Type: unix.SOCK_SEQPACKET, Address: Address{Family: unix.AF_UNIX}},
+	} {
 		for mode, nonblock := range map[string]bool{"blocking": false, "non-blocking": true} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
-				d, err := newDummy(Key{Type: unix.SOCK_STREAM, Address: Address{Family: uint16(family)}}, nonblock)
+				d, err := newDummy(key, nonblock)
 				if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
 					t.Skipf("unsupported here: %v", err)
 				}
@@ -47,18 +55,7 @@ func (d *dummy) readable(t *testing.T, within time.Duration) bool {
 
 func TestDummyCannotBeReached(t *testing.T) {
 	testDummies(t, func(t *testing.T, d *dummy) {
-		address, ok := SockaddrOf(d.address)
-		if !ok || !address.AddrPort.Addr().IsLoopback() || address.Port() == 0 {
-			t.Fatalf("%v", address)
-		}
-		c, err := net.DialTimeout("tcp", address.String(), 100*time.Millisecond)
-		if err == nil {
-			_ = c.Close()
-			t.Error("connected")
-		}
-		if d.readable(t, 0) {
-			t.Error("a connection waits")
-		}
+		d.try(t)
 		flags, err := unix.FcntlInt(uintptr(d.fd), unix.F_GETFL, 0)
 		if err != nil || flags&unix.O_NONBLOCK != 0 != d.nonblock {
 			t.Errorf("flags %#x, %v", flags, err)
@@ -98,10 +95,173 @@ func TestDummyPhantom(t *testing.T) {
 				t.Error("one phantom too many")
 			}
 		}
-		address, _ := SockaddrOf(d.address)
-		if c, err := net.DialTimeout("tcp", address.String(), 50*time.Millisecond); err == nil {
+		d.try(t)
+	})
+}
+
+// try tries to get a connection into the dummy by what can be learnt of it.
+func (d *dummy) try(t *testing.T) {
+	t.Helper()
+	if d.family == unix.AF_UNIX {
+		name, err := unix.Getsockname(d.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := name.(*unix.SockaddrUnix).Name
+		if path == "" || path[0] == '@' || path[0] == 0 {
+			t.Fatalf("it is %q in the abstract namespace", path)
+		}
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
 			_ = c.Close()
-			t.Error("connected after a phantom")
+			t.Errorf("connected to %q", path)
+		}
+	} else {
+		name, err := unix.Getsockname(d.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, ok := SockaddrOf(name)
+		if !ok || !address.AddrPort.Addr().IsLoopback() || address.Port() == 0 {
+			t.Fatalf("%v", address)
+		}
+		// 255: whoever sets it on his packets looks as near as the supervisor's own.
+		for _, ttl := range []int{64, farthest} {
+			dialer := net.Dialer{Timeout: 100 * time.Millisecond}
+			dialer.Control = func(_, _ string, c syscall.RawConn) (err error) {
+				errControl := c.Control(func(fd uintptr) {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl)
+				})
+				return errors.Join(errControl, err)
+			}
+			for _, from := range []string{"127.0.0.1", "127.1.2.3"} {
+				dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+				c, err := dialer.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", address.Port()))
+				if err == nil {
+					defer c.Close() // by the decoy, if by any
+				}
+			}
+		}
+	}
+	if d.readable(t, 20*time.Millisecond) {
+		t.Error("a connection waits")
+	}
+}
+
+// TestFaultD1Full: where a dummy's queue is full, one more phantom is not waited for.
+func TestFaultD1Full(t *testing.T) {
+	testDummies(t, func(t *testing.T, d *dummy) {
+		if err := unix.Listen(d.fd, 2); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for range 20 {
+			if err := d.phantom(); err != nil && !errors.Is(err, unix.EAGAIN) {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("20 phantoms took %v", took)
+		}
+	})
+}
+
+// TestFaultD1Decoy: where the kernel permits no filter, the dummy is as closed.
+func TestFaultD1Decoy(t *testing.T) {
+	t.Parallel()
+	for name, family := range map[string]int{"IPv4": unix.AF_INET, "IPv6": unix.AF_INET6} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+			if err != nil {
+				t.Skipf("unsupported here: %v", err)
+			}
+			d := &dummy{fd: fd, family: family, kind: unix.SOCK_STREAM, protocol: unix.IPPROTO_TCP, let: newAdmitted(), file: -1}
+			t.Cleanup(d.close)
+			if err := d.openBehind(errors.New("no filter")); err != nil {
+				t.Fatal(err)
+			}
+			d.try(t)
+			for range 100 {
+				if err := d.phantom(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 100 {
+				if !d.readable(t, patience) {
+					t.Fatal("no phantom")
+				}
+				c, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := unix.Read(c, make([]byte, 1)); n != 0 || err != nil {
+					t.Errorf("read %d, %v", n, err)
+				}
+				_ = unix.Close(c)
+			}
+			d.try(t)
+		})
+	}
+}
+
+// TestDummyCopies: what one copy of a dummy lets in, and its end, leave the others as closed and as usable.
+func TestDummyCopies(t *testing.T) {
+	testDummies(t, func(t *testing.T, d *dummy) {
+		const each, copies = 10, 12 // more than mostAdmitted
+		var all sync.WaitGroup
+		for range copies {
+			c, err := d.copy()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				defer c.close()
+				for range each {
+					if err := c.phantom(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		for range each * copies {
+			if !d.readable(t, patience) {
+				t.Fatal("no phantom")
+			}
+			fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = unix.Close(fd)
+		}
+		d.try(t)
+		if err := d.phantom(); err != nil || !d.readable(t, patience) {
+			t.Errorf("no phantom: %v", err)
+		}
+	})
+}
+
+// TestFaultD1Admitted: a door lets as many through at once as it may.
+func TestFaultD1Admitted(t *testing.T) {
+	testDummies(t, func(t *testing.T, d *dummy) {
+		if d.family == unix.AF_UNIX {
+			t.Skip("it has no door")
+		}
+		for port := range uint32(mostAdmitted) {
+			if err := d.let.add(d.closed, port+1); err != nil {
+				t.Fatalf("%d: %v", port, err)
+			}
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- d.phantom() }()
+		for port := range uint32(mostAdmitted) {
+			if err := d.let.remove(d.closed, port+1); err != nil {
+				t.Fatalf("%d: %v", port, err)
+			}
+		}
+		if err := <-waited; err != nil || !d.readable(t, patience) {
+			t.Errorf("no phantom: %v", err)
 		}
 	})
 }

@@ -176,7 +176,18 @@ func (e Endpoint) openUnix() (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("bind", err)
 	}
-	return fd, os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
+	if err := unix.Listen(fd, math.MaxInt32); err != nil {
+		e.removeFile()
+		return -1, os.NewSyscallError("listen", err)
+	}
+	return fd, nil
+}
+
+// removeFile removes the file of a unix socket that was made a moment ago and is of no use.
+func (e Endpoint) removeFile() {
+	if e.name != "" && e.name[0] == '/' {
+		_ = unix.Unlink(e.name)
+	}
 }
 
 // removeStale removes the file of a socket that nobody answers on.

@@ -108,7 +108,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 			return errors.New("cannot copy a socket")
 		}
 		gone[inode] = &returning{own: true, queue: other, returned: make(map[proc.Holder]bool),
-			d: &dummy{fd: own, inode: inode, stands: s.Inode, kind: s.Key.Type, family: int(s.Key.Address.Family), nonblock: true}}
+			d: &dummy{fd: own, inode: inode, stands: s.Inode, kind: s.Key.Type, family: int(s.Key.Address.Family), nonblock: true, file: -1}}
 	}
 	// From here on an accept on what goes gets what comes.
 	t.giving.Lock()

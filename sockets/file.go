@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,13 @@ const maxBound = 128
 // binds notes what a unix socket is about to be bound to: a relative path means nothing any more once the service has changed
 // its directory. It takes ownership of b. Whether the bind succeeds is seen when the socket is collected.
 func (t *Tracker) binds(inode uint64, b boundName) {
+	if t.noteName(inode, b) {
+		t.sweepBound()
+	}
+}
+
+// noteName notes it and tells whether those that are noted should be looked through.
+func (t *Tracker) noteName(inode uint64, b boundName) (sweep bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if was, ok := t.bound[inode]; ok {
@@ -63,7 +71,7 @@ func (t *Tracker) binds(inode uint64, b boundName) {
 	}
 	t.bound[inode] = b
 	if len(t.bound) <= maxBound {
-		return
+		return false
 	}
 	for other, was := range t.bound {
 		if _, listens := t.listening[other]; !listens && other != inode {
@@ -71,6 +79,44 @@ func (t *Tracker) binds(inode uint64, b boundName) {
 			delete(t.bound, other)
 		}
 	}
+	if len(t.bound) <= t.sweepBoundAt {
+		return false
+	}
+	t.sweepBoundAt = math.MaxInt // one at a time
+	return true
+}
+
+// sweepBound forgets what unix sockets were bound to that are there no more: a program may make one after the other,
+// listen and close, and the directory of each is held open. Those of other network namespaces are forgotten too; they
+// are not preserved.
+//
+// The caller waits in its bind meanwhile, some 10 µs for each that is noted, or one that is quick would be ahead of it
+// for ever.
+func (t *Tracker) sweepBound() {
+	gone := make(map[uint64]bool)
+	t.mu.Lock()
+	for inode, b := range t.bound {
+		if b.address.Family == unix.AF_UNIX {
+			gone[inode] = false
+		}
+	}
+	t.mu.Unlock()
+	if diag, err := NewDiag(); err == nil {
+		for inode := range gone {
+			_, err := diag.unixSocketOf(inode)
+			gone[inode] = errors.Is(err, os.ErrNotExist)
+		}
+		diag.Close()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for inode, is := range gone {
+		if b, ok := t.bound[inode]; ok && is {
+			b.close()
+			delete(t.bound, inode)
+		}
+	}
+	t.sweepBoundAt = max(maxBound, 2*len(t.bound))
 }
 
 // placeOf finds the place of a unix address that a caller binds; nil for an abstract name. The caller closes it.

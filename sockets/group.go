@@ -260,6 +260,5 @@ func choice(indexes []uint32) []unix.SockFilter {
 }
 
 func attach(fd int, program []unix.SockFilter) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
-		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}))
+	return attachProgram(fd, unix.SO_ATTACH_REUSEPORT_CBPF, program)
 }

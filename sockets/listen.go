@@ -72,12 +72,8 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 	if pid != 0 {
 		t.listeners[pid] = struct{}{}
 	}
-	if _, known := t.listening[inode]; !known {
-		t.listening[inode] = t.noted
-		t.noted++
-		if !t.starting && !planted {
-			t.noteLate(inode)
-		}
+	if t.number(inode) && !t.starting && !planted {
+		t.noteLate(inode)
 	}
 	if settles {
 		t.listened = time.Now()
@@ -91,4 +87,14 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 		go t.sweepLate() // ends by itself: it looks once
 	}
 	ping(t.changed)
+}
+
+// number gives a listening socket its place in the order in which they came, and tells whether it had none. t.mu is held.
+func (t *Tracker) number(inode uint64) (first bool) {
+	if _, known := t.listening[inode]; known {
+		return false
+	}
+	t.listening[inode] = t.noted
+	t.noted++
+	return true
 }

@@ -12,7 +12,7 @@ import (
 // TCP socket inside of each, and those are a group like any other. The caller owns the descriptor.
 //
 // From its listen until a program is attached that does not choose it the socket may be chosen. It drops every packet then (see
-// dummy.refuse), so the client asks again a second later: hence attach, which is called with it at once. The socket joins at the end of the group.
+// dummy.openTCP), so the client asks again a second later: hence attach, which is called with it at once. The socket joins at the end of the group.
 func plainMember(s *Socket, attach func(fd int) error) (fd int, err error) {
 	like, ok := s.copy()
 	if !ok {
@@ -73,6 +73,8 @@ func joinGroup(fd, like int, k Key) error {
 			return os.NewSyscallError("fchown", err)
 		}
 	}
+	// What came here would be lost. A packet may well say that it has come no hop; not every kernel permits the filter.
+	_ = dropAll(fd)
 	if err := unix.Bind(fd, k.Address.sockaddr()); err != nil {
 		return os.NewSyscallError("bind", err)
 	}

@@ -236,10 +236,12 @@ func (t *Tracker) Pass() {
 	}
 	t.preserved.mu.Lock()
 	defer t.preserved.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, s := range t.preserved.sockets {
 		if s.standing {
 			s.passed, t.passed = true, true
-			t.listening[s.Inode] = len(t.listening)
+			t.number(s.Inode)
 		}
 	}
 }

@@ -180,10 +180,8 @@ func (q *queue) reach() []unix.Sockaddr {
 	switch addr := at.Addr(); {
 	case q.key.Address.Family == unix.AF_INET && addr.IsUnspecified():
 		return []unix.Sockaddr{&unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}}
-	case q.key.Address.Family == unix.AF_INET:
-		return []unix.Sockaddr{&unix.SockaddrInet4{Port: port, Addr: addr.As4()}}
 	case !addr.IsUnspecified():
-		return []unix.Sockaddr{&unix.SockaddrInet6{Port: port, Addr: addr.As16()}}
+		return []unix.Sockaddr{q.key.Address.sockaddr()} // a link-local one with its interface
 	case q.key.V6Only:
 		return []unix.Sockaddr{&unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}}}
 	}

@@ -2,9 +2,12 @@ package sockets
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,10 +62,12 @@ func TestRouseAtTheGate(t *testing.T) {
 // A client that nobody was woken for: somebody is, by one more connection.
 func TestRouse(t *testing.T) {
 	t.Parallel()
-	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"} {
+	for _, listen := range append([]string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"}, linkLocals()...) {
 		t.Run(listen, func(t *testing.T) {
 			t.Parallel()
-			l, err := net.Listen("tcp", listen)
+			var how net.ListenConfig
+			how.SetMultipathTCP(!strings.HasPrefix(listen, "[fe80")) // those forget the interface; see rescope
+			l, err := how.Listen(t.Context(), "tcp", listen)
 			if err != nil {
 				t.Skip("unsupported here:", err)
 			}
@@ -127,6 +132,36 @@ func TestRouse(t *testing.T) {
 				t.Errorf("the second has %d bytes", n)
 			}
 		})
+	}
+}
+
+// linkLocals lists the link-local addresses of this machine, to listen on; to such a one nobody connects who does not
+// name the interface (fault D10).
+func linkLocals() (list []string) {
+	devices, _ := net.Interfaces()
+	for _, device := range devices {
+		addresses, _ := device.Addrs()
+		for _, a := range addresses {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() == nil && n.IP.IsLinkLocalUnicast() {
+				list = append(list, fmt.Sprintf("[%s%%%s]:0", n.IP, device.Name))
+			}
+		}
+	}
+	return list
+}
+
+// TestFaultD10LinkLocal: the wake-up names the interface of a link-local address.
+func TestFaultD10LinkLocal(t *testing.T) {
+	t.Parallel()
+	address := Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort("[fe80::1%7]:80")}
+	q := queue{key: Key{Type: unix.SOCK_STREAM, Protocol: unix.IPPROTO_TCP}.at(address)}
+	to := q.reach()
+	if len(to) != 1 {
+		t.Fatalf("%v", to)
+	}
+	ip := address.AddrPort.Addr().As16()
+	if sa, ok := to[0].(*unix.SockaddrInet6); !ok || sa.ZoneId != 7 || sa.Port != 80 || sa.Addr != ip {
+		t.Errorf("%+v", to[0])
 	}
 }
 

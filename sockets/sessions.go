@@ -144,10 +144,7 @@ func (t *Tracker) nowReady() {
 	defer t.mu.Unlock()
 	t.starting, t.present = false, present
 	for _, s := range claimed { // it may have skipped its listen, because they listen already
-		if _, known := t.listening[s.Inode]; !known {
-			t.listening[s.Inode] = t.noted
-			t.noted++
-		}
+		t.number(s.Inode)
 	}
 }
 

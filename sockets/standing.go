@@ -74,6 +74,7 @@ func (st *Standing) open(e Endpoint, all []Endpoint, sharing bool, own uint64) e
 	}
 	s, err := standingSocket(fd, own)
 	if err != nil {
+		e.removeFile()
 		unix.Close(fd)
 		return err
 	}

@@ -89,18 +89,13 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 		return false
 	}
 	for _, s := range from.surplusLeft() {
-		if !d.empty(s) {
-			s.empty = 0
-			left = true
-			continue
-		}
 		// An accept queue that was seen empty once may get what was on its way.
-		if s.empty++; s.empty < 2 {
+		if from.seen(s, d.empty(from, s)) < 2 {
 			left = true
 			continue
 		}
 		if s.staged != nil {
-			s.served = true // it gets nothing more, and is closed with the generation
+			from.nowServed(s) // it gets nothing more, and is closed with the generation
 			continue
 		}
 		if err := d.t.gateLate(ctx, d.g, []*Socket{s}); err != nil {
@@ -110,7 +105,7 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 		}
 		// At level connections who does not accept has it still, and would get clients without the steering: that ends with the
 		// generation then (Preserved.Close).
-		s.served = true
+		from.nowServed(s)
 		if !d.t.holds(s.Inode) {
 			from.letGo(s)
 		}
@@ -118,21 +113,46 @@ func (d *drain) emptySurplus(ctx context.Context) (left bool) {
 	return left
 }
 
+// seen notes whether nothing waited in a surplus socket at a look, and returns how many looks in a row have found that.
+func (p *Preserved) seen(s *Socket, empty bool) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.empty++
+	if !empty {
+		s.empty = 0
+	}
+	return s.empty
+}
+
+// nowServed notes that the old generation has served all that waited in a surplus socket.
+func (p *Preserved) nowServed(s *Socket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.served = true
+}
+
+// connecting returns how many of the clients still connect that did when the group was steered away from a surplus
+// socket. now are all that do at this moment; nil leaves it as it is known.
+func (p *Preserved) connecting(s *Socket, now map[netip.AddrPort]struct{}) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client := range s.early {
+		if _, still := now[client]; now != nil && !still {
+			delete(s.early, client)
+		}
+	}
+	return len(s.early)
+}
+
 // empty tells whether nothing waits in the queue of a surplus socket, and nothing is on its way there.
-func (d *drain) empty(s *Socket) bool {
+func (d *drain) empty(from *Preserved, s *Socket) bool {
 	k := s.Key
 	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
 	if k.datagram() {
 		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
 	}
-	if len(s.early) > 0 {
-		now := handshakesAt(d.diag, k)
-		for client := range s.early {
-			if _, ok := now[client]; !ok {
-				delete(s.early, client)
-			}
-		}
-		if len(s.early) > 0 && time.Since(d.began) < handshakeLimit {
+	if from.connecting(s, nil) > 0 {
+		if from.connecting(s, handshakesAt(d.diag, k)) > 0 && time.Since(d.began) < handshakeLimit {
 			return false
 		}
 	}
@@ -168,7 +188,7 @@ func (t *Tracker) AwaitEmptied(ctx context.Context) {
 	for seen := 0; seen < 2 && pause(ctx, shortestPoll); {
 		seen++
 		for _, s := range from.surplusLeft() {
-			if !d.empty(s) {
+			if !d.empty(from, s) {
 				seen = 0
 			}
 		}

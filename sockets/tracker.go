@@ -88,6 +88,9 @@ type Tracker struct {
 
 	prepared dummies // for a gate that may come; owned
 	holders  []int   // who had listening sockets at the last Collect
+
+	failures     map[failure]struct{} // what was logged already; see cannot
+	sweepBoundAt int                  // so many of bound are looked through for closed ones
 }
 
 // acceptCall is an accept that was let through. Whether it has returned is not known
@@ -131,10 +134,13 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		evidence:   newEvidence(),
 		looked:     make(map[int]int),
 		related:    make(map[int]bool),
+		failures:   make(map[failure]struct{}),
 		stage:      newStage(),
 		inGap:      preserved != nil && preserved.isAbandoned(),
 		starting:   true,
 		started:    time.Now(),
+
+		sweepBoundAt: maxBound,
 	}
 }
 

@@ -174,18 +174,17 @@ func (t *Tracker) wayBack() *wayBack {
 		if r.own {
 			continue
 		}
-		d := *r.d
-		var err error
-		if d.fd, err = unix.FcntlInt(uintptr(r.d.fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		d, err := r.d.copy()
+		if err != nil {
 			continue
 		}
 		q, ok := r.queue.copy()
 		if !ok {
-			unix.Close(d.fd)
+			d.close()
 			continue
 		}
 		b.at[inode], b.preserved[d.stands] = len(b.queues), len(b.queues)
-		b.dummies[inode] = &d
+		b.dummies[inode] = d
 		b.queues = append(b.queues, q)
 	}
 	return b

@@ -3,14 +3,20 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"huptime/internal/activation"
 	"huptime/internal/daemon"
+	"huptime/internal/logqueue"
 	"huptime/internal/pidfile"
 	"huptime/internal/pool"
 	"huptime/notify"
@@ -57,6 +63,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if o.daemon && ready == nil {
 		return background(args, stderr)
 	}
+	// A write beyond a limit of a file's size (ulimit -f) is to fail, not to end the supervisor. The launcher gives
+	// services the default.
+	signal.Ignore(unix.SIGXFSZ)
+	// Nobody may read standard error: that must stop nothing here.
+	queue := logqueue.New(stderr, func(lines int) []byte {
+		var line bytes.Buffer
+		logger(o, &line).Warn("lines of the log were dropped: standard error took no more", "lines", lines)
+		return line.Bytes()
+	})
+	defer queue.Close(flushLimit)
+	stderr = queue
 	o.config.Ready = ready
 	o.config.Log = logger(o, stderr)
 	if o.pidFile != "" {
@@ -75,6 +92,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	return status
 }
+
+// flushLimit bounds how long the end waits for somebody to read what is yet to be logged.
+const flushLimit = time.Second
 
 // background starts huptime in the background and returns when the service is ready, or was not to be.
 func background(args []string, stderr io.Writer) int {

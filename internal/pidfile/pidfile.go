@@ -142,8 +142,8 @@ func names(path string, f *os.File) bool {
 }
 
 // writeBeside makes the new file, locked, under a name of its own in the same directory.
-func writeBeside(path string) (f *os.File, name string, err error) {
-	f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+func writeBeside(path string) (made *os.File, name string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return nil, "", fmt.Errorf("%w; check the directory and who may write there", bare(err))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +17,19 @@ import (
 // ownerName makes the test binary a program that owns a pid file until its standard input ends.
 const ownerName = "pidfile-owner"
 
+// fullName makes it one that can't write to any file.
+const fullName = "pidfile-full"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == fullName {
+		// As good as a full disk: no file may have one byte.
+		signal.Ignore(unix.SIGXFSZ)
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Args[1] = ownerName
+	}
 	if len(os.Args) == 3 && os.Args[1] == ownerName {
 		f, err := Create(os.Args[2])
 		if err != nil {
@@ -54,13 +67,15 @@ func own(t *testing.T, path string) *owning {
 func (o *owning) hear() { o.says, _ = o.stdout.ReadString('\n') }
 
 // begin starts one and does not wait for what it says.
-func begin(t *testing.T, path string) *owning {
+func begin(t *testing.T, path string) *owning { t.Helper(); return beginAs(t, ownerName, path) }
+
+func beginAs(t *testing.T, name, path string) *owning {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &owning{cmd: exec.Command(self, ownerName, path)}
+	o := &owning{cmd: exec.Command(self, name, path)}
 	stdin, err := o.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +119,38 @@ func alone(t *testing.T, dir string, names ...string) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(names) {
 		t.Errorf("the directory has %q, want %q", got, names)
+	}
+}
+
+// TestFaultD8FullDisk: a file that can't be written is an error in one line, and nothing is left; what was there before
+// stays as it was.
+func TestFaultD8FullDisk(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]string{"none": "", "stale": "4194305\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path := filepath.Join(dir, "pid")
+			var names []string
+			if before != "" {
+				names = []string{"pid"}
+				if err := os.WriteFile(path, []byte(before), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := beginAs(t, fullName, path)
+			o.hear()
+			if !strings.HasPrefix(o.says, "cannot use the pid file "+path+": ") || !strings.HasSuffix(o.says, "\n") {
+				t.Errorf("it says %q", o.says)
+			}
+			if err := o.cmd.Wait(); err == nil || o.cmd.ProcessState.ExitCode() != 1 {
+				t.Errorf("it ends with %v", err)
+			}
+			alone(t, dir, names...)
+			if before != "" && content(t, path) != before {
+				t.Errorf("the file has %q now", content(t, path))
+			}
+		})
 	}
 }
 

@@ -4,6 +4,8 @@
 package pool
 
 import (
+	"bytes"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/logqueue"
 	"huptime/internal/proc"
 	"huptime/internal/signals"
 )
@@ -83,6 +86,16 @@ type copyOf struct {
 	timer *time.Timer // of the next start; nil where none is due
 }
 
+// flushLimit bounds how long the master's end waits for somebody to read what is yet to be logged.
+const flushLimit = time.Second
+
+func (o Order) logger(to io.Writer) *slog.Logger {
+	if o.JSON {
+		return slog.New(slog.NewJSONHandler(to, nil))
+	}
+	return slog.New(slog.NewTextHandler(to, nil))
+}
+
 // Run is the master's life. It returns its exit status: that of the copy that ended last, or of the one that died before
 // the generation was ready.
 func Run(args []string) int {
@@ -91,10 +104,14 @@ func Run(args []string) int {
 	unix.CloseOnExec(m.order.Ready)
 	_ = unix.SetNonblock(m.order.Ready, true)
 	m.copies = make([]copyOf, m.order.Copies)
-	m.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if m.order.JSON {
-		m.log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	}
+	// Nobody may read standard error: the copies get their signals all the same.
+	queue := logqueue.New(os.Stderr, func(lines int) []byte {
+		var line bytes.Buffer
+		m.order.logger(&line).Warn("lines of the log were dropped: standard error took no more", "lines", lines)
+		return line.Bytes()
+	})
+	defer queue.Close(flushLimit)
+	m.log = m.order.logger(queue)
 	_ = proc.SetComm("huptime-pool")
 	heard, children := m.listen()
 	for i := range m.copies {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 )
 
 // commLength is what the kernel keeps of a name: TASK_COMM_LEN less the terminating NUL.
@@ -171,6 +172,24 @@ func SetComm(name string) error {
 	}
 	if err := os.WriteFile("/proc/self/comm", []byte(name), 0); err != nil {
 		return fmt.Errorf("cannot set the process name: %w", err)
+	}
+	return nil
+}
+
+// CheckMounted tells whether /proc is that of the calling process's own pid namespace: every other one has other
+// numbers for the same processes, or none. The error says what to do.
+func CheckMounted() error {
+	const mount = "mount it (mount -t proc proc /proc)"
+	self, err := os.Readlink("/proc/self")
+	if err != nil {
+		if _, other := os.Stat("/proc/stat"); other == nil {
+			return fmt.Errorf("/proc is of another PID namespace, which does not have this process: %s", mount)
+		}
+		return fmt.Errorf("cannot read /proc: %w: %s", err, mount)
+	}
+	if pid := os.Getpid(); self != strconv.Itoa(pid) {
+		return fmt.Errorf("/proc is of another PID namespace: there this process is %s, and here %d: %s",
+			self, pid, mount)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ var notForwarded = map[syscall.Signal]bool{
 	unix.SIGTTIN: true, unix.SIGTTOU: true, // ignored: it hands the terminal over from the background
 	unix.SIGPIPE: true,                                                                                                 // ignored: a log that nobody reads must not end the service
 	unix.SIGSEGV: true, unix.SIGBUS: true, unix.SIGFPE: true, unix.SIGILL: true, unix.SIGTRAP: true, unix.SIGSYS: true, // faults
+	unix.SIGXFSZ: true, // ignored: the kernel's answer to a log that is beyond a limit (ulimit -f)
 	unix.SIGPROF: true, // the Go profiler's
 }
 
