@@ -177,8 +177,12 @@ func (f *fake) Promoted() {}
 func (f *fake) Obstacle() string { return f.obstacle }
 
 func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signals.Name(sig)); return nil }
-func (f *fake) Kill()                           { f.note("kill") }
-func (f *fake) Close()                          { f.note("close") }
+func (f *fake) SignalAll(sig syscall.Signal) error {
+	f.note("%s to all", signals.Name(sig))
+	return nil
+}
+func (f *fake) Kill()  { f.note("kill") }
+func (f *fake) Close() { f.note("close") }
 
 // run makes a world in a bubble of fake time, starts the machine and lets the test drive it.
 func run(t *testing.T, drive func(w *world)) {

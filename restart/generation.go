@@ -136,6 +136,8 @@ type process interface {
 	// Signal sends a signal to the leader, or, where that has ended, to those
 	// that it left behind.
 	Signal(sig syscall.Signal) error
+	// SignalAll sends a signal to every process of the generation, once.
+	SignalAll(sig syscall.Signal) error
 	// Kill ends every process of the generation, also those that it is about to fork.
 	Kill()
 	// Close gives back what the supervisor holds of an ended generation.
