@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
 )
 
 // Signal implements process. It does not wait for anybody: orphans that have not knocked yet get the signal when they have.
@@ -19,8 +21,19 @@ func (p *live) Signal(sig syscall.Signal) error {
 	return p.signalAll(sig, p.census.tops)
 }
 
-// SignalAll implements process.
-func (p *live) SignalAll(sig syscall.Signal) error { return p.signalAll(sig, p.census.members) }
+// SignalAll implements process. The copies of a pool get it from their master.
+func (p *live) SignalAll(sig syscall.Signal) error {
+	return p.signalAll(sig, func(generation int) []int {
+		members := p.census.members(generation)
+		if p.ready < 0 {
+			return members
+		}
+		return slices.DeleteFunc(members, func(pid int) bool {
+			st, err := proc.ReadStat(pid)
+			return err == nil && st.PPID == p.Leader()
+		})
+	})
+}
 
 // signalAll signals those that list tells of a generation: at once who is there for certain, and a little later who has to be asked first.
 // The goroutine ends by the limit of resolve.
