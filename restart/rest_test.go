@@ -110,3 +110,69 @@ func TestFaultC5Begun(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultC4OnProbation: endings reach the old generation that stands by, and one that has failed, as they reach others.
+func TestFaultC4OnProbation(t *testing.T) {
+	stopGroup := func(c *Config) { c.StopGroup = true }
+	t.Run("what a leader on standby leaves behind", func(t *testing.T) {
+		onProbation(t, unchanged, func(w *world) {
+			w.end(syscall.SIGTERM)
+			w.did(1, "collect", "gate", "SIGTERM")
+			w.leaderDies(1, exited(0))
+			w.gen(1).finished <- struct{}{}
+			w.wait(0)
+			w.did(1, "collect", "gate", "SIGTERM", "SIGTERM to all")
+			w.wait(10 * time.Second)
+			w.did(1, "collect", "gate", "SIGTERM", "SIGTERM to all", "kill")
+		})
+	})
+	t.Run("standby, --stop-group", func(t *testing.T) {
+		onProbation(t, stopGroup, func(w *world) {
+			w.end(syscall.SIGINT)
+			w.did(1, "collect", "gate", "SIGTERM to all")
+			w.did(2, "SIGINT to all")
+		})
+	})
+	t.Run("trusted, --stop-group", func(t *testing.T) {
+		onProbation(t, stopGroup, func(w *world) {
+			w.wait(time.Second)
+			w.drained(1)
+			w.did(1, "collect", "gate", "SIGTERM to all")
+		})
+	})
+	t.Run("TERM that comes twice at once on standby", func(t *testing.T) {
+		onProbation(t, unchanged, func(w *world) {
+			w.end(syscall.SIGTERM)
+			w.end(syscall.SIGTERM)
+			w.did(1, "collect", "gate", "SIGTERM")
+			w.did(2, "SIGTERM")
+			w.wait(sameKill)
+			w.end(syscall.SIGTERM)
+			w.did(1, "collect", "gate", "SIGTERM", "kill")
+			w.did(2, "SIGTERM", "kill")
+		})
+	})
+	t.Run("a wrapper that fails on probation", func(t *testing.T) {
+		onProbation(t, unchanged, func(w *world) {
+			w.leaderDies(2, exited(3))
+			w.did(2, "kill") // whom it leaves behind is killed with it: the old one takes over
+			w.gen(1).ungated <- nil
+			w.wait(10 * time.Second)
+			w.did(1, "collect", "gate", "ungate")
+			w.did(2, "kill")
+			w.end(syscall.SIGTERM)
+			w.did(1, "collect", "gate", "ungate", "SIGTERM")
+		})
+	})
+	t.Run("stopped after it took over again", func(t *testing.T) {
+		onProbation(t, unchanged, func(w *world) {
+			w.die(2, exited(1))
+			w.gen(1).ungated <- nil
+			w.wait(0)
+			w.end(syscall.SIGTERM)
+			w.leaderDies(1, exited(0))
+			w.wait(5 * time.Second)
+			w.did(1, "collect", "gate", "ungate", "SIGTERM", "SIGTERM to all")
+		})
+	})
+}
