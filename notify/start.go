@@ -35,6 +35,9 @@ type Launch struct {
 	// Through, if not empty, is the argument list of this very binary that becomes the leader in the service's stead and runs
 	// it; the path of the command and the command are appended to it.
 	Through []string
+	// Session makes the launcher the head of a session of its own, as systemd does. Nobody can join a session, so whoever is in it descends from the
+	// launcher. It has no controlling terminal then.
+	Session bool
 	// Hangup lets the service have SIGHUP: its default action is set, not SIG_IGN. It goes with [WithSIGHUP].
 	Hangup bool
 
@@ -44,8 +47,9 @@ type Launch struct {
 // Launcher is a process that was started to become a service.
 type Launcher struct {
 	// PID is the launcher's, and will be the leader's: execve keeps it. It is
-	// the head of a process group of its own.
-	PID int
+	// the head of a process group of its own, and of a session where Launch.Session was set.
+	PID     int
+	Session bool
 
 	control int // the supervisor's end; owned, closed by Handshake
 	orders  instructions
@@ -80,12 +84,12 @@ func Start(l Launch) (*Launcher, error) {
 		env = os.Environ()
 	}
 	args := append([]string{launcherName, strconv.Itoa(control)}, l.Command...)
-	pid, err := forkDeaf(args, env, files)
+	pid, err := forkDeaf(args, env, files, l.Session)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start a launcher: %w", err)
 	}
-	return &Launcher{PID: pid, control: pair[0], orders: orders, command: l.Command[0]}, nil
+	return &Launcher{PID: pid, Session: l.Session, control: pair[0], orders: orders, command: l.Command[0]}, nil
 }
 
 // StartIdle starts a launcher that waits for instructions which never come: a child to try things on. The
@@ -103,7 +107,7 @@ func (l *Launcher) Discard() {
 // forkDeaf starts the launcher with SIGHUP blocked: between fork and the
 // launcher's own arrangements a SIGHUP meant for everything of the service's
 // name (killall) would otherwise kill it.
-func forkDeaf(args, env []string, files []uintptr) (int, error) {
+func forkDeaf(args, env []string, files []uintptr, session bool) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var block, old unix.Sigset_t
@@ -120,7 +124,8 @@ func forkDeaf(args, env []string, files []uintptr) (int, error) {
 		Sys: &syscall.SysProcAttr{
 			// A group of its own: a master that signals its whole group when
 			// it stops must hit its own generation only.
-			Setpgid: true,
+			Setpgid: !session,
+			Setsid:  session, // a group too
 			// Without its supervisor a generation's notified calls fail for
 			// ever; better that it ends and frees its addresses.
 			Pdeathsig: syscall.SIGTERM,

@@ -1,6 +1,7 @@
 package restart
 
 import (
+	"maps"
 	"os"
 	"sync"
 
@@ -11,15 +12,26 @@ import (
 // census tells which process belongs to which generation. Every process of
 // every generation descends from the supervisor, which is their subreaper
 // (PR_SET_CHILD_SUBREAPER): one whose parent has ended becomes the
-// supervisor's child, and is recognized by what was known of it before, by its
-// process group, or because only one generation is left that it can be of.
+// supervisor's child, and is recognized by what was known of it before, or by the session that its leader was given:
+// nobody can join one. Whoever is neither is asked to knock (resolve). A process group tells nothing, because a process
+// of an old generation may join a new leader's where both are of one session.
 type census struct {
 	mu      sync.Mutex
 	self    int
-	leaders map[int]identity   // generation → its leader; start is 0 until it was seen
-	check   int                // PID of the check that runs, or 0: it is of no generation
-	known   map[identity]int   // process → generation
-	alive   func() []proc.Stat // the machine's processes; tests put in their own
+	leaders map[int]leader             // by generation
+	check   int                        // PID of the check that runs, or 0: it is of no generation
+	known   map[identity]int           // process → generation, for certain
+	guessed map[identity]int           // process → generation, until it has knocked
+	silent  map[identity]struct{}      // those that could not be made to knock
+	filters func(pid int) (int, error) // how many seccomp filters a process has that the supervisor has not; tests put in their own
+	alive   func() []proc.Stat         // the machine's processes; tests put in their own
+	asking  map[identity]chan struct{} // who is being asked to knock; closed when that is over
+}
+
+// leader is the first process of a generation.
+type leader struct {
+	identity      // start is 0 until it was seen
+	session  bool // it is the first of a session too
 }
 
 // identity tells processes apart that had the same PID one after the other.
@@ -31,9 +43,13 @@ type identity struct {
 func newCensus() *census {
 	return &census{
 		self:    os.Getpid(),
-		leaders: make(map[int]identity),
+		leaders: make(map[int]leader),
 		known:   make(map[identity]int),
+		guessed: make(map[identity]int),
+		silent:  make(map[identity]struct{}),
+		filters: ownFilters(),
 		alive:   everyProcess,
+		asking:  make(map[identity]chan struct{}),
 	}
 }
 
@@ -62,27 +78,6 @@ func (c *census) settle() {
 	c.count()
 }
 
-// resolve asks for the generation of processes that nothing else tells it of: children of the supervisor
-// that it did not start, while several generations live. ask makes the process
-// knock, so it must not be called from a listener's goroutine.
-func (c *census) resolve(ask func(pid int) (int, error)) {
-	c.mu.Lock()
-	_, open := c.attribute()
-	c.mu.Unlock()
-	for _, id := range open {
-		// An error leaves it open: it may be gone, or no process of the service's.
-		generation, err := ask(id.pid)
-		if err != nil {
-			continue
-		}
-		c.mu.Lock()
-		if _, lives := c.leaders[generation]; lives {
-			c.known[id] = generation
-		}
-		c.mu.Unlock()
-	}
-}
-
 // begin forks a leader by start, and notes it for its generation's. Nobody counts meanwhile: a child that is not known yet would be taken for an
 // orphan, and made to knock. A launcher can't be, for nobody answers its calls before the handshake.
 func (c *census) begin(generation int, start func() (*notify.Launcher, error)) (*notify.Launcher, error) {
@@ -90,7 +85,7 @@ func (c *census) begin(generation int, start func() (*notify.Launcher, error)) (
 	defer c.mu.Unlock()
 	l, err := start()
 	if err == nil {
-		c.leaders[generation] = identity{pid: l.PID}
+		c.leaders[generation] = leader{identity{pid: l.PID}, l.Session}
 	}
 	return l, err
 }
@@ -111,10 +106,8 @@ func (c *census) ended(generation int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.leaders, generation)
-	for id, g := range c.known {
-		if g == generation {
-			delete(c.known, id)
-		}
+	for _, of := range []map[identity]int{c.known, c.guessed} {
+		maps.DeleteFunc(of, func(_ identity, g int) bool { return g == generation })
 	}
 }
 
@@ -122,9 +115,11 @@ func (c *census) ended(generation int) {
 func (c *census) was(pid int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, g := range c.known {
-		if id.pid == pid {
-			return g
+	for _, of := range []map[identity]int{c.known, c.guessed} {
+		for id, g := range of {
+			if id.pid == pid {
+				return g
+			}
 		}
 	}
 	return 0
@@ -201,94 +196,118 @@ func (c *census) count() []counted {
 	return list
 }
 
-// attribute is count, and lists the children of the supervisor that could be anybody's.
+// attribute is count, and lists the children of the supervisor that have not knocked yet and could be anybody's.
 func (c *census) attribute() (list []counted, open []identity) {
 	stats := c.alive()
 	byPID := make(map[int]proc.Stat, len(stats))
 	for _, st := range stats {
 		byPID[st.PID] = st
 	}
-	leaders := c.ledBy(byPID)
+	c.prune(byPID)
+	leaders, sessions := c.ledBy(byPID)
 	if c.check != 0 {
 		leaders[c.check] = noGeneration
 	}
-	var of func(st proc.Stat, depth int) int
-	of = func(st proc.Stat, depth int) int {
-		if g, ok := c.known[identity{st.PID, st.StartTime}]; ok {
-			return g
+	var of func(st proc.Stat, depth int) (generation int, certain bool)
+	of = func(st proc.Stat, depth int) (g int, certain bool) {
+		id := identity{st.PID, st.StartTime}
+		if g, ok := c.known[id]; ok {
+			return g, true
 		}
-		g := 0
 		switch parent, ok := byPID[st.PPID]; {
 		case st.PPID == c.self:
-			g = c.child(st, leaders)
+			g, certain = c.child(st, leaders, sessions)
 		case ok && st.PPID > 1 && depth < maxDepth:
-			g = of(parent, depth+1)
+			g, certain = of(parent, depth+1)
 		}
-		if g != 0 {
-			c.known[identity{st.PID, st.StartTime}] = g
+		switch {
+		case certain:
+			c.known[id] = g
+			delete(c.guessed, id)
+		case g != 0:
+			c.guessed[id] = g
 		}
-		return g
+		return g, certain
 	}
 	for _, st := range stats {
 		if st.State == 'Z' || st.State == 'X' {
 			continue
 		}
-		if g := of(st, 0); g != 0 {
+		g, certain := of(st, 0)
+		if g != 0 {
 			list = append(list, counted{st, g})
-		} else if st.PPID == c.self {
+		}
+		if !certain && st.PPID == c.self {
 			open = append(open, identity{st.PID, st.StartTime})
 		}
 	}
-	c.prune(byPID)
 	return list, open
 }
 
-// ledBy finds the generations by their leaders' PIDs, which are those of their process groups and sessions too. While a
-// group or session has members its number is given to nobody else (alloc_pid in kernel/pid.c); one that has
+// ledBy finds the generations by their leaders' PIDs, and by those that are numbers of sessions too. While a
+// session has members its number is given to nobody else (alloc_pid in kernel/pid.c); one that has
 // a leader which started at another time is another's.
-func (c *census) ledBy(byPID map[int]proc.Stat) map[int]int {
-	leaders := make(map[int]int, len(c.leaders))
+func (c *census) ledBy(byPID map[int]proc.Stat) (leaders, sessions map[int]int) {
+	leaders, sessions = make(map[int]int, len(c.leaders)), make(map[int]int, len(c.leaders))
 	for g, leader := range c.leaders {
 		st, lives := byPID[leader.pid]
 		if lives && leader.start == 0 {
 			leader.start = st.StartTime
 			c.leaders[g] = leader
 		}
-		if !lives || st.StartTime == leader.start {
-			leaders[leader.pid] = g
+		if lives && st.StartTime != leader.start {
+			continue
+		}
+		leaders[leader.pid] = g
+		if leader.session {
+			sessions[leader.pid] = g
 		}
 	}
-	return leaders
+	return leaders, sessions
 }
 
 // maxDepth bounds the walk towards the supervisor: the processes were not read
 // all at one moment, so that PIDs used again could form a ring.
 const maxDepth = 64
 
-// child attributes a child of the supervisor: a leader, or an orphan.
-func (c *census) child(st proc.Stat, leaders map[int]int) int {
+// child attributes a child of the supervisor: a leader, or an orphan, which may be nobody's where the supervisor is PID 1. What is
+// not certain is a guess: who has not knocked can only be of the one generation there is, or was when it was first seen. The
+// group counts only for those that can't be made to knock.
+func (c *census) child(st proc.Stat, leaders, sessions map[int]int) (generation int, certain bool) {
 	if g := leaders[st.PID]; g != 0 {
-		return g
+		return g, true
 	}
-	if g := leaders[st.PGRP]; g != 0 {
-		return g // a leader's PID is its group's number
+	if g := sessions[st.Session]; g != 0 {
+		return g, true
 	}
-	if g := leaders[st.Session]; g != 0 {
-		return g
+	id := identity{st.PID, st.StartTime}
+	if g, ok := c.guessed[id]; ok {
+		return g, false
+	}
+	if c.stranger(st.PID) {
+		return noGeneration, true
+	}
+	if g := leaders[st.PGRP]; g == noGeneration {
+		return g, false
 	}
 	if len(c.leaders) == 1 {
 		for g := range c.leaders {
-			return g
+			return g, false
 		}
 	}
-	return 0
+	if _, silent := c.silent[id]; silent {
+		return leaders[st.PGRP], false
+	}
+	return 0, false
 }
 
 // prune forgets processes that are gone.
 func (c *census) prune(byPID map[int]proc.Stat) {
-	for id := range c.known {
-		if st, ok := byPID[id.pid]; !ok || st.StartTime != id.start {
-			delete(c.known, id)
-		}
+	gone := func(id identity) bool {
+		st, ok := byPID[id.pid]
+		return !ok || st.StartTime != id.start
 	}
+	maps.DeleteFunc(c.known, func(id identity, _ int) bool { return gone(id) })
+	maps.DeleteFunc(c.guessed, func(id identity, _ int) bool { return gone(id) })
+	maps.DeleteFunc(c.silent, func(id identity, _ struct{}) bool { return gone(id) })
 }

@@ -8,6 +8,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets"
 )
 
 // self is the supervisor's PID in these tests.
@@ -24,6 +25,7 @@ func newWorld(t *testing.T) *population {
 	w := &population{census: newCensus(), t: t}
 	w.self = self
 	w.alive = func() []proc.Stat { return slices.Clone(w.stats) }
+	w.filters = func(int) (int, error) { return 1, nil }
 	w.put(proc.Stat{PID: 1, PGRP: 1, Session: 1, StartTime: 1}, proc.Stat{PID: self, PPID: 1, PGRP: self, Session: 1, StartTime: 2})
 	return w
 }
@@ -50,10 +52,15 @@ func (w *population) end(pids ...int) {
 }
 
 // launch starts a generation with this leader.
-func (w *population) launch(generation, leader int) {
+func (w *population) launch(generation, leader int) { w.launchIn(generation, leader, 1) }
+
+// launchIn starts it in a session, which may be one of its own.
+func (w *population) launchIn(generation, leader, session int) {
 	w.settle()
-	w.put(proc.Stat{PID: leader, PPID: self, PGRP: leader, Session: 1, StartTime: uint64(leader)})
-	w.begin(generation, started(leader))
+	w.put(proc.Stat{PID: leader, PPID: self, PGRP: leader, Session: session, StartTime: uint64(leader)})
+	w.begin(generation, func() (*notify.Launcher, error) {
+		return &notify.Launcher{PID: leader, Session: session == leader}, nil
+	})
 }
 
 // want checks who is a member of which generation.
@@ -93,18 +100,56 @@ func TestCensus(t *testing.T) {
 			w.put(st)
 			w.want(map[int][]int{1: {100}})
 		},
+		// Where generations share a terminal's session a process can join the group of another one's leader.
 		"orphan of the group": func(w *population) {
-			w.put(child(101, self, 100, 1), child(201, self, 200, 1))
+			w.put(child(101, self, 200, 1), child(201, self, 200, 1))
+			w.want(map[int][]int{1: {100}, 2: {200}})
+			w.resolve(func(pid int) (int, error) { return pid / 100, nil })
 			w.want(map[int][]int{1: {100, 101}, 2: {200, 201}})
 		},
-		"orphan of the group of an ended leader": func(w *population) {
-			w.end(100)
-			w.put(child(101, self, 100, 1))
-			w.want(map[int][]int{1: {101}, 2: {200}})
+		"orphan of the group that does not knock": func(w *population) {
+			w.put(child(101, self, 100, 1), child(201, self, 200, 1))
+			w.resolve(nobody)
+			w.want(map[int][]int{1: {100, 101}, 2: {200, 201}})
+			if got := w.certain(1); !slices.Equal(got, []int{100}) {
+				w.t.Errorf("%v are generation 1's for certain", got)
+			}
 		},
-		"orphan of the session": func(w *population) {
-			w.put(child(101, self, 99, 100))
-			w.want(map[int][]int{1: {100, 101}})
+		"orphan of a session": func(w *population) {
+			w.launchIn(3, 300, 300)
+			w.put(child(301, self, 99, 300), child(101, self, 300, 1))
+			w.want(map[int][]int{1: {100}, 2: {200}, 3: {300, 301}})
+			w.end(300)
+			w.want(map[int][]int{3: {301}})
+			if got := w.groups(3); !slices.Equal(got, []int{99}) {
+				w.t.Errorf("groups %v, want 99", got)
+			}
+		},
+		"orphan without a filter": func(w *population) {
+			w.end(100)
+			w.ended(1)
+			w.put(child(102, self, 102, 102), child(103, self, 103, 103))
+			w.filters = func(pid int) (int, error) { return pid % 2, nil }
+			w.resolve(func(pid int) (int, error) {
+				if pid != 103 {
+					w.t.Errorf("process %d is asked", pid)
+				}
+				return 0, sockets.ErrNoGeneration
+			})
+			w.want(map[int][]int{2: {200}})
+		},
+		"orphan of the only generation": func(w *population) {
+			w.end(100)
+			w.ended(1)
+			w.put(child(202, self, 202, 202), child(203, 202, 202, 202))
+			w.want(map[int][]int{2: {200, 202, 203}})
+			if got := w.certain(2); !slices.Equal(got, []int{200}) {
+				w.t.Errorf("%v are generation 2's for certain", got)
+			}
+			w.resolve(func(int) (int, error) { return 2, nil })
+			if got := w.certain(2); len(got) != 3 {
+				w.t.Errorf("%v are generation 2's for certain", got)
+			}
 		},
 		"orphan that was seen before": func(w *population) {
 			w.put(child(101, 100, 101, 101), child(102, 101, 102, 102))
@@ -199,6 +244,7 @@ func TestCensus(t *testing.T) {
 		"after and tops": func(w *population) {
 			w.launch(3, 300)
 			w.put(child(101, 100, 100, 1), child(201, 200, 200, 1), child(202, self, 200, 1))
+			w.resolve(func(int) (int, error) { return 2, nil })
 			after := w.after(1)
 			slices.Sort(after)
 			if want := []int{200, 201, 202, 300}; !slices.Equal(after, want) {

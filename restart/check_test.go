@@ -64,6 +64,7 @@ func TestCensusLeavesChecksOut(t *testing.T) {
 	c := newCensus()
 	c.self = self
 	c.alive = func() []proc.Stat { return processes }
+	c.filters = func(int) (int, error) { return 1, nil }
 	c.begin(1, started(leader))
 	c.beginCheck(started(check))
 	want := []int{leader, worker}

@@ -81,6 +81,8 @@ type Config struct {
 	Stage bool
 	// StopSignal ends an old generation; it is sent to its leader.
 	StopSignal syscall.Signal
+	// StopGroup sends StopSignal, and TERM and INT, to every process of a generation instead.
+	StopGroup bool
 	// KillAfter is how long an old generation may live on after its stop signal, once
 	// its connections are finished or have had DrainTimeout.
 	KillAfter time.Duration

@@ -50,9 +50,12 @@ func (m *machine) reapAll() {
 // leaderEnded follows the end of a leader that leaves others behind. After TERM or INT they
 // have as long as an old generation has: nobody signals them any more.
 func (m *machine) leaderEnded(g *generation) {
-	if m.ending {
+	switch {
+	case m.ending:
 		m.killLater(g)
 		return
+	case g.limited:
+		m.stopRest(g)
 	}
 	if g.status.Code() != 0 {
 		m.provenBad(g)

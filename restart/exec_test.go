@@ -256,7 +256,7 @@ func TestLeftBehind(t *testing.T) {
 			w.end(syscall.SIGTERM)
 			w.leaderDies(1, exited(0))
 			w.wait(10 * time.Second)
-			w.did(1, "SIGTERM", "kill")
+			w.did(1, "SIGTERM", "SIGTERM to all", "kill")
 			w.die(1, exited(0))
 			w.exits(0)
 		})

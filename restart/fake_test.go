@@ -53,6 +53,7 @@ type fake struct {
 	collected error
 	dead      bool
 	obstacle  string
+	wrapper   string
 	yields    bool // its paths are its successor's
 }
 
@@ -177,8 +178,13 @@ func (f *fake) Promoted() {}
 func (f *fake) Obstacle() string { return f.obstacle }
 
 func (f *fake) Signal(sig syscall.Signal) error { f.note("%s", signals.Name(sig)); return nil }
-func (f *fake) Kill()                           { f.note("kill") }
-func (f *fake) Close()                          { f.note("close") }
+func (f *fake) SignalAll(sig syscall.Signal) error {
+	f.note("%s to all", signals.Name(sig))
+	return nil
+}
+func (f *fake) Wrapper() string { return f.wrapper }
+func (f *fake) Kill()           { f.note("kill") }
+func (f *fake) Close()          { f.note("close") }
 
 // run makes a world in a bubble of fake time, starts the machine and lets the test drive it.
 func run(t *testing.T, drive func(w *world)) {

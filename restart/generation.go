@@ -57,21 +57,24 @@ type generation struct {
 	// successor is who replaced it, once somebody did.
 	successor *generation
 
-	kept    *sockets.Preserved // kept for its sudden end, once it is over; owned
-	running bool               // the service's own code ran
-	failed  bool               // it was ready and failed on probation
-	gone    bool               // every process is gone
-	reaped  bool               // the leader's status is known
-	daemon  bool               // the leader has ended with 0; others may live on
-	status  Status             // valid when reaped
-	kills   uint64             // how often the out-of-memory killer had struck when it was launched
-	memory  string             // what the out-of-memory killer may have to do with its end
-	failure error              // why a starting one was given up
-	killed  bool               // SIGKILL was sent
-	ctx     context.Context
-	cancel  context.CancelFunc // ends what runs on its behalf
-	ungate  context.CancelFunc // ends its gating, which goes on otherwise; nil before
-	awaited context.CancelFunc // ends the wait for its readiness
+	kept     *sockets.Preserved // kept for its sudden end, once it is over; owned
+	running  bool               // the service's own code ran
+	failed   bool               // it was ready and failed on probation
+	gone     bool               // every process is gone
+	reaped   bool               // the leader's status is known
+	daemon   bool               // the leader has ended with 0; others may live on
+	status   Status             // valid when reaped
+	kills    uint64             // how often the out-of-memory killer had struck when it was launched
+	memory   string             // what the out-of-memory killer may have to do with its end
+	failure  error              // why a starting one was given up
+	killed   bool               // SIGKILL was sent
+	stop     sigNumber          // the signal that it was told to end by; 0 until then
+	limited  bool               // it is killed if it does not end by itself
+	restTold bool               // those whom the leader has left behind were told to end
+	ctx      context.Context
+	cancel   context.CancelFunc // ends what runs on its behalf
+	ungate   context.CancelFunc // ends its gating, which goes on otherwise; nil before
+	awaited  context.CancelFunc // ends the wait for its readiness
 }
 
 // process is a generation as the machine acts on it. The methods with a
@@ -136,6 +139,10 @@ type process interface {
 	// Signal sends a signal to the leader, or, where that has ended, to those
 	// that it left behind.
 	Signal(sig syscall.Signal) error
+	// SignalAll sends a signal to every process of the generation, once.
+	SignalAll(sig syscall.Signal) error
+	// Wrapper is the name of a leader that only waits for what it has started, or nothing.
+	Wrapper() string
 	// Kill ends every process of the generation, also those that it is about to fork.
 	Kill()
 	// Close gives back what the supervisor holds of an ended generation.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +18,8 @@ import (
 type live struct {
 	number   int
 	launcher *notify.Launcher
-	pidfd    int // of the leader; owned; -1 where it could not be opened
+	pidfd    int           // of the leader; owned; -1 where it could not be opened
+	reaped   chan struct{} // closed when the leader was reaped; used where there is no pidfd
 	tracker  *sockets.Tracker
 	census   *census
 	knocks   *sockets.Knocks
@@ -242,44 +242,6 @@ func (p *live) Obstacle() string { return p.tracker.Obstacle() }
 // newer lists the processes of later generations.
 func (p *live) newer() []int { return p.census.after(p.number) }
 
-// Signal implements process.
-func (p *live) Signal(sig syscall.Signal) error {
-	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
-	if !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	// The leader of a daemon ends at once; what it left behind is the service.
-	p.census.resolve(p.knocks.Generation)
-	for _, pid := range p.census.tops(p.number) {
-		err = unix.Kill(pid, sig)
-	}
-	return err
-}
-
-// killInterval is how often Kill looks for processes that were forked meanwhile.
-const killInterval = 20 * time.Millisecond
-
-// Kill implements process. Its goroutine ends with the generation.
-func (p *live) Kill() {
-	p.killOnce.Do(func() {
-		go func() {
-			for {
-				unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-				// A daemon of a failed start is told from those of the generation that serves by its knock only.
-				p.census.resolve(p.knocks.Generation)
-				for _, pid := range p.census.members(p.number) {
-					unix.Kill(pid, unix.SIGKILL)
-				}
-				select {
-				case <-p.ended:
-					return
-				case <-time.After(killInterval):
-				}
-			}
-		}()
-	})
-}
-
 // Close implements process.
 func (p *live) Close() {
 	p.census.ended(p.number)
@@ -287,7 +249,9 @@ func (p *live) Close() {
 		go p.notices.close() // which waits for its goroutines
 	}
 	p.tracker.Close()
-	unix.Close(p.pidfd)
+	if p.pidfd >= 0 {
+		unix.Close(p.pidfd)
+	}
 	if p.ready >= 0 {
 		unix.Close(p.ready)
 	}

@@ -32,6 +32,7 @@ type machine struct {
 	pending  bool          // one more restart is wanted
 	ending   bool          // no restart any more; exit when nobody lives
 	ends     int           // how many TERM and INT came
+	ended    lastEnd       // the last one that counted
 	checking *checking     // the check that a restart waits for, or nil
 	trial    *probation    // the newest generation is on probation; else nil
 	reaping  bool          // one more look for ended children is due

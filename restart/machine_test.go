@@ -287,6 +287,7 @@ func TestOldGeneration(t *testing.T) {
 		},
 		"TERM twice": func(w *world) {
 			w.end(syscall.SIGTERM)
+			w.wait(sameKill)
 			w.end(syscall.SIGTERM)
 			w.did(1, "collect", "gate", "SIGTERM", "kill")
 			w.did(2, "SIGTERM", "kill")

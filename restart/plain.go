@@ -147,6 +147,11 @@ func (p *plain) Signal(sig syscall.Signal) (err error) {
 	return err
 }
 
+// SignalAll implements process.
+func (p *plain) SignalAll(sig syscall.Signal) error {
+	return signalEach(p.census.members(p.number), sig)
+}
+
 // Kill implements process. Its goroutine ends with the generation.
 func (p *plain) Kill() {
 	p.killOnce.Do(func() {

@@ -31,6 +31,7 @@ func (s *supervisor) prepare(number int, from *sockets.Preserved) (notify.Launch
 		return l, err
 	}
 	l.Command, l.Hangup = s.cfg.Command, s.cfg.PassHangup
+	l.Session = s.sessions
 	if s.cfg.PassFDs {
 		l.Passed, l.PassedNames = s.cfg.standing.Files()
 	}

@@ -205,7 +205,7 @@ func (m *machine) endGeneration(g *generation, why string) {
 func (m *machine) stopGeneration(g *generation, why string) {
 	g.state = stopping
 	m.log.Info("stop signal sent", "generation", g.number, "signal", signals.Name(m.cfg.StopSignal), "why", why)
-	m.signal(g, m.cfg.StopSignal)
+	m.sendStop(g, m.cfg.StopSignal)
 }
 
 // killLater kills a generation that does not end after its stop signal.
@@ -213,23 +213,31 @@ func (m *machine) killLater(g *generation) {
 	if m.cfg.Wait {
 		return
 	}
+	g.limited = true
+	m.stopRest(g)
 	timer := m.after(m.cfg.KillAfter, func() {
 		if g.state != over && !g.killed {
-			m.log.Warn("generation killed", "generation", g.number, "after", m.cfg.KillAfter.String())
+			m.log.Warn("generation killed", append([]any{"generation", g.number, "after", m.cfg.KillAfter.String()}, m.hint(g)...)...)
 			m.kill(g)
 		}
 	})
 	context.AfterFunc(g.ctx, func() { timer.Stop() })
 }
 
-func (m *machine) signal(g *generation, sig sigNumber) {
-	if err := g.process.Signal(sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+func (m *machine) signal(g *generation, sig sigNumber) { m.warnSignal(g, sig, g.process.Signal(sig)) }
+
+func (m *machine) warnSignal(g *generation, sig sigNumber, err error) {
+	if err != nil && !errors.Is(err, syscall.ESRCH) {
 		m.log.Warn("cannot send a signal", "generation", g.number, "signal", signals.Name(sig), "error", err.Error())
 	}
 }
 
 // end answers TERM and INT. The first goes to the service and ends all else; the second kills.
 func (m *machine) end(sig sigNumber) {
+	if m.ended.again(sig) {
+		m.log.Debug("signal ignored: it came with the one before", "signal", signals.Name(sig))
+		return
+	}
 	m.ends++
 	if m.ends > 1 {
 		m.log.Warn("everything is killed", "signal", signals.Name(sig))
@@ -250,7 +258,7 @@ func (m *machine) end(sig sigNumber) {
 	m.dropTrial()
 	m.endOthers()
 	if g := m.addressee(); g != nil && (g.state == serving || g.state == starting) {
-		m.signal(g, sig)
+		m.sendStop(g, sig)
 	}
 }
 

@@ -69,6 +69,12 @@ func Run(cfg Config) (int, error) {
 		removals: make(removals), programs: make(map[asked]notify.Program)}
 	defer s.removals.close()
 	defer s.terminal.Restore()
+	if cfg.plain {
+		s.census.unfiltered()
+	}
+	// A service on a terminal is to keep it: it may ask for a password there, and is stopped by Ctrl-Z.
+	self, err := proc.ReadStat(unix.Getpid())
+	s.sessions = err == nil && self.Terminal == 0
 	s.takeName(filepath.Base(cfg.Command[0]))
 	m := newMachine(cfg, host{launch: s.launch, reap: s.reap, promoted: s.promoted, check: s.check, oomKills: oomCounter()})
 	s.post = m.post
@@ -88,6 +94,7 @@ type supervisor struct {
 	manager   *manager
 	told      bool                 // the service manager was told that the service is ready
 	post      func(func())         // hands a function to the machine's goroutine
+	sessions  bool                 // each leader gets a session of its own
 	watched   map[int]func(Status) // children that are no leaders, and who is told of their end
 	removals  removals
 }
@@ -180,12 +187,14 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	pidfd, err := unix.PidfdOpen(launcher.PID, 0)
 	if err != nil {
-		s.cfg.Log.Warn("cannot watch the leader", "generation", number, "error", err.Error())
+		s.cfg.Log.Warn("cannot watch the leader; it is signalled by its PID", "generation", number, "error", err.Error())
+		pidfd = -1
 	}
 	p := &live{
 		number:   number,
 		launcher: launcher,
 		pidfd:    pidfd,
+		reaped:   make(chan struct{}),
 		census:   s.census,
 		knocks:   s.knocks,
 		keep:     s.cfg.Revive.ever() || s.cfg.Copies > 1,
@@ -196,6 +205,10 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		log:      s.cfg.Log,
 		shaken:   make(chan struct{}),
 		ended:    make(chan struct{}),
+	}
+	s.watched[launcher.PID] = func(Status) {
+		delete(s.watched, launcher.PID)
+		close(p.reaped)
 	}
 	if number > 1 && s.cfg.Mode == Fork {
 		p.score, p.exposed = expose(launcher.PID)

@@ -1,10 +1,13 @@
 package sockets
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
 	"huptime/internal/remote"
@@ -66,7 +69,10 @@ func (k *Knocks) knock(f *remote.Frozen, answer knock) (int64, error) {
 	return f.Call(abi.Listen, ^uintptr(0), 0)
 }
 
-// Generation finds out which generation a process is of. It must be a descendant of the supervisor.
+// ErrNoGeneration says that a process runs under no filter of the supervisor's.
+var ErrNoGeneration = errors.New("the process is of no generation")
+
+// Generation finds out which generation a process is of. A process of none is [ErrNoGeneration].
 func (k *Knocks) Generation(pid int) (int, error) {
 	found := 0
 	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) error {
@@ -76,8 +82,10 @@ func (k *Knocks) Generation(pid int) (int, error) {
 		})
 		return err
 	})
-	if err == nil && found == 0 {
-		err = fmt.Errorf("process %d is of no generation", pid)
+	// The kernel's own answer to listen(-1) comes to those whom no filter asks about it. What else may come (EPERM, ENOSYS) is some
+	// other filter's.
+	if found == 0 && (err == nil || errors.Is(err, unix.EBADF)) {
+		err = fmt.Errorf("process %d: %w", pid, ErrNoGeneration)
 	}
 	return found, err
 }

@@ -63,6 +63,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
 	readyFlags(f, o)
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
+	f.BoolVar(&o.config.StopGroup, "stop-group", false, "send it, and TERM and INT, to every process of the generation: for a wrapper that hands nothing on (sh -c, npm, make)")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
 	f.BoolVar(&o.config.Wait, "wait", false, "never kill an old generation: it has ended when the last of its processes has, however long that takes")
 	f.StringVar(&o.config.EnvFile, "env-file", "", "a `FILE` of lines KEY=VALUE for the service's environment, read anew at each start")

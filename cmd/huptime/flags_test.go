@@ -39,6 +39,7 @@ func TestParse(t *testing.T) {
 		"ready-workers":        {[]string{"--ready-workers=all"}, func(o options) bool { return o.config.ReadyWorkers == sockets.AllWorkers }},
 		"allow-address-change": {[]string{"--allow-address-change"}, func(o options) bool { return o.config.AllowAddressChange }},
 		"stop-signal":          {[]string{"--stop-signal=quit"}, func(o options) bool { return o.config.StopSignal == syscall.SIGQUIT }},
+		"stop-group":           {[]string{"--stop-group"}, func(o options) bool { return o.config.StopGroup }},
 		"kill-after":           {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
 		"idle-timeout":         {[]string{"--idle-timeout=5s"}, func(o options) bool { return o.config.IdleTimeout == 5*time.Second }},
 		"exec":                 {[]string{"--exec"}, func(o options) bool { return o.config.Mode == restart.Exec }},
@@ -92,7 +93,7 @@ func TestDefaults(t *testing.T) {
 	c := o.config
 	if c.Level != notify.LevelAuto || c.DrainTimeout != 10*time.Minute || c.ReadyTimeout != time.Minute || c.KillAfter != 10*time.Second ||
 		c.StopSignal != syscall.SIGTERM || c.MaxGenerations != 3 || c.Mode != restart.Fork || c.StartRetries != 10 ||
-		c.Revive != restart.ReviveNever || c.Copies != 1 || c.OwnSockets || c.PassHangup || c.Wait || c.EnvFile != "" || c.Dir != "" || c.Check != "" || c.Unlink != nil ||
+		c.Revive != restart.ReviveNever || c.Copies != 1 || c.OwnSockets || c.StopGroup || c.PassHangup || c.Wait || c.EnvFile != "" || c.Dir != "" || c.Check != "" || c.Unlink != nil ||
 		c.Trace || o.debug || o.daemon || o.pidFile != "" || o.logFormat != "text" {
 		t.Errorf("%+v", o)
 	}

@@ -3,6 +3,8 @@ package suite
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +51,9 @@ func TestKilled(t *testing.T) {
 			mustSay(t, held, "1")
 			h.hup()
 			h.await("restart finished", 2)
-			mustKill(t, h.await("generation started", 1).PID, 9)
+			leader := h.await("generation started", 1).PID
+			awaitSockets(t, leader, 2) // its dummy and the held connection: what the load had begun there has ended
+			mustKill(t, leader, 9)
 			h.await("generation ended", 1)
 		}},
 		"old generation, stopping": {more: []string{"-ignore-term"}, flags: []string{"--kill-after=1h"}, status: -1, drive: func(t *testing.T, s service, h *supervisor) {
@@ -125,5 +129,25 @@ func TestKilled(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// awaitSockets waits until a process has so many sockets left.
+func awaitSockets(t *testing.T, pid, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		n := 0
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+				n++
+			}
+		}
+		if n == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d has %d sockets, want %d", pid, n, want)
+		}
 	}
 }

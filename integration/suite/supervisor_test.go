@@ -36,6 +36,7 @@ type event struct {
 	Address    string
 	Error      string
 	Took       string
+	Hint       string
 }
 
 // supervisor is a running huptime.

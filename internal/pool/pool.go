@@ -127,8 +127,8 @@ func Run(args []string) int {
 		case <-children:
 			m.reap()
 		case i := <-m.again:
-			if !m.stopping {
-				m.start(i)
+			if !m.stopping && !m.start(i) {
+				m.later(i, "it could not be started")
 			}
 		}
 	}
@@ -183,7 +183,9 @@ func (m *master) start(i int) bool {
 	})
 	if err != nil {
 		m.log.Error("cannot start a copy", "copy", i+1, "error", err.Error())
-		m.code, m.failed = 126, true
+		if !m.ready {
+			m.code, m.failed = 126, true
+		}
 		return false
 	}
 	c.pid, c.began = pid, time.Now()
@@ -251,7 +253,6 @@ func (m *master) isReady() bool {
 
 // ended decides what the end of copy i means.
 func (m *master) ended(i int, status proc.Status) {
-	c := &m.copies[i]
 	switch {
 	case m.stopping:
 		if !m.failed {
@@ -263,14 +264,22 @@ func (m *master) ended(i int, status proc.Status) {
 		m.code, m.failed = status.Code(), true
 		m.stop(unix.SIGTERM)
 	case m.order.Always || m.order.Fail && status.Code() != 0:
-		if time.Since(c.began) >= provesItself {
-			c.pause = 0
-		}
-		c.pause = min(max(2*c.pause, shortestPause), longestPause)
-		m.log.Warn("copy is started again", "copy", i+1, "status", status.String(), "in", c.pause.String())
-		c.timer = time.AfterFunc(c.pause, func() { m.again <- i })
+		m.later(i, status.String())
 	default:
 		m.code = status.Code()
 		m.log.Warn("copy ended; it is not started again (--revive does that)", "copy", i+1, "status", status.String())
 	}
+}
+
+// later sets the time of the next start of copy i, which has ended or could not be started: a deploy may be about to write its file (ETXTBSY),
+// or the machine out of processes.
+func (m *master) later(i int, why string) {
+	c := &m.copies[i]
+	if !c.began.IsZero() && time.Since(c.began) >= provesItself {
+		c.pause = 0
+	}
+	c.began = time.Time{}
+	c.pause = min(max(2*c.pause, shortestPause), longestPause)
+	m.log.Warn("copy is started again", "copy", i+1, "status", why, "in", c.pause.String())
+	c.timer = time.AfterFunc(c.pause, func() { m.again <- i })
 }

@@ -3,6 +3,7 @@ package pool
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,12 @@ type pool struct {
 
 func start(t *testing.T, o Order, script string) *pool {
 	t.Helper()
+	return startPath(t, o, "/bin/sh", script)
+}
+
+// startPath does so with another shell.
+func startPath(t *testing.T, o Order, path, script string) *pool {
+	t.Helper()
 	readOut, writeOut, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +49,7 @@ func start(t *testing.T, o Order, script string) *pool {
 	o.Ready = 3
 	self, _ := os.Executable()
 	cmd := exec.Command(self)
-	cmd.Args = append(o.Args(), "/bin/sh", "sh", "-c", script)
+	cmd.Args = append(o.Args(), path, "sh", "-c", script)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = writeOut, writeOut, []*os.File{readReady}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -148,4 +155,30 @@ func TestSilence(t *testing.T) {
 	if p.buf != string(bare) {
 		t.Errorf("a copy sees %q, and without a pool %q", p.buf, bare)
 	}
+}
+
+// TestFaultC5CopyIsTriedAgain: a copy that can't be executed at its time, because a deploy writes its file, is tried again until it can.
+func TestFaultC5CopyIsTriedAgain(t *testing.T) {
+	sh, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "sh")
+	if err := os.WriteFile(path, sh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := startPath(t, Order{Copies: 2, Stop: unix.SIGTERM, Always: true}, path, waits)
+	p.await("pid=", 2)
+	p.isReady()
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(p.pid(1), unix.SIGKILL)
+	p.await("cannot start a copy", 2)
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+	p.await("pid=", 3)
+	unix.Kill(p.cmd.Process.Pid, unix.SIGTERM)
+	p.await("heard", 2)
 }

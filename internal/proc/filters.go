@@ -3,6 +3,7 @@ package proc
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // Filters tells how many seccomp filters a thread runs under: "Seccomp_filters:" of /proc/TID/status (Linux 5.9), proc_pid_status(5); for a process
@@ -35,4 +36,14 @@ func parseFilters(b []byte) (int, error) {
 		return n, nil
 	}
 	return 0, nil
+}
+
+// Unstoppable tells whether a thread of the process sleeps where no stop reaches it, as one does that has called vfork until its child
+// has executed something else: state D. It is a look at one moment.
+func Unstoppable(pid int) bool {
+	tids, err := Threads(pid)
+	return err == nil && slices.ContainsFunc(tids, func(tid int) bool {
+		state, err := ThreadState(pid, tid)
+		return err == nil && state == 'D'
+	})
 }

@@ -68,6 +68,7 @@ type Stat struct {
 	PGRP      int
 	Session   int
 	Exiting   bool   // it has begun to end, and runs no code of its own any more; a zombie too
+	Terminal  int    // the device number of its controlling terminal; 0 where it has none
 	StartTime uint64 // after boot, in clock ticks (1/100 s). With the id, it tells a process from a later one of the same id.
 }
 
@@ -108,16 +109,16 @@ func ParseStat(b []byte) (Stat, error) {
 		return bad("state")
 	}
 	s.State = f[0]
-	for _, to := range []*int{&s.PPID, &s.PGRP, &s.Session} {
+	for _, to := range []*int{&s.PPID, &s.PGRP, &s.Session, &s.Terminal} {
 		f, rest = word(rest)
 		n, tail, ok := signed(f)
 		if !ok || len(tail) != 0 {
-			return bad("parent, group or session")
+			return bad("parent, group, session or terminal")
 		}
 		*to = n
 	}
-	// The session is field 6, the flags field 9, the start time field 22.
-	for field := 7; field <= 22; field++ {
+	// The terminal is field 7, the flags field 9, the start time field 22.
+	for field := 8; field <= 22; field++ {
 		if f, rest = word(rest); field == 9 {
 			flags, tail, ok := decimal(f)
 			if !ok || len(tail) != 0 {
