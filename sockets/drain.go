@@ -2,7 +2,9 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +33,9 @@ type drain struct {
 	names map[string]struct{} // of unix sockets
 	hosts map[uint32]struct{} // ports of vsock sockets
 	conns []Connection        // reused from poll to poll
-	// own are the connections, by inode, that this generation has.
-	own map[uint32]struct{}
+	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
+	own, selves map[uint32]struct{}
+	local       map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
 
 	calm     calm
 	began    time.Time
@@ -68,6 +71,11 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 	// believed to be the end that was seen once only.
 	empty := 0
 	wait := shortestPoll
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.lastTurns(ctx)
+		}
+	}()
 	for {
 		if err := d.poll(); err != nil {
 			return err
@@ -80,6 +88,9 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 			empty++
 			wait = shortestPoll
 		} else {
+			empty = 0
+		}
+		if empty > 1 && d.nextTurn(ctx) {
 			empty = 0
 		}
 		if empty > 1 {
@@ -186,17 +197,22 @@ func (d *drain) gatedAddresses() {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	for _, s := range d.g.sockets {
-		switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
-		case unixSocket && s.Key.datagram():
-		case unixSocket:
-			d.names[s.Path] = struct{}{}
-		case s.Key.Address.Family == unix.AF_VSOCK:
-			d.hosts[s.Key.Address.Machine.Port] = struct{}{}
-		case s.Key.datagram():
-			d.talks[s.Key.Address.Port()] = struct{}{}
-		default:
-			d.ports[s.Key.Address.Port()] = struct{}{}
-		}
+		d.address(s)
+	}
+}
+
+// address adds a socket to those whose connections are listed.
+func (d *drain) address(s *Socket) {
+	switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
+	case unixSocket && s.Key.datagram():
+	case unixSocket:
+		d.names[s.Path] = struct{}{}
+	case s.Key.Address.Family == unix.AF_VSOCK:
+		d.hosts[s.Key.Address.Machine.Port] = struct{}{}
+	case s.Key.datagram():
+		d.talks[s.Key.Address.Port()] = struct{}{}
+	default:
+		d.ports[s.Key.Address.Port()] = struct{}{}
 	}
 }
 
@@ -260,6 +276,8 @@ func (d *drain) dump() (err error) {
 //
 // Of processes that can't be looked into nothing is known: then everything counts
 // that no newer generation holds.
+//
+// A connection of which both ends are this generation's does not count: see inner.
 func (d *drain) attribute() {
 	accepted := make(map[uint64]struct{})
 	for _, c := range d.conns {
@@ -267,13 +285,18 @@ func (d *drain) attribute() {
 			accepted[uint64(c.Inode)] = struct{}{}
 		}
 	}
-	d.own = make(map[uint32]struct{})
+	d.own, d.selves = make(map[uint32]struct{}), nil
 	if len(accepted) == 0 {
 		return
 	}
 	held, opaque := proc.Holders(d.t.pids(), accepted)
 	for inode := range held {
 		d.own[uint32(inode)] = struct{}{}
+	}
+	d.selves = d.inner()
+	for inode := range d.selves {
+		delete(d.own, inode)
+		delete(accepted, uint64(inode))
 	}
 	if len(opaque) == 0 {
 		return

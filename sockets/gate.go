@@ -28,6 +28,9 @@ type gate struct {
 	visited map[int]struct{}
 	// exchanges are what frozen processes are to give up, beside the descriptor by which they are made to ask for it.
 	exchanges map[int][]held
+	// turns are what the generation is gated on later, see plan; planned tells that they were made.
+	turns   [][]*Socket
+	planned bool
 }
 
 func newGate() *gate {
@@ -183,11 +186,7 @@ func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
 	}
 	g := t.gate
 	t.mu.Unlock()
-	// From here on every new accept finds the gate. What is left is what waits already.
-	if _, err := g.add(sockets); err != nil {
-		return err
-	}
-	return t.visit(ctx, g)
+	return t.gateInTurn(ctx, g, sockets)
 }
 
 // visit gates what waits in processes that were not visited yet: all of them at first,

@@ -47,6 +47,7 @@ type Tracker struct {
 	accepting map[int]acceptCall  // thread id → the accept that it last made
 	starting  bool                // readiness is still watched
 	gate      *gate               // nil until the generation is gated
+	alone     bool                // when it is gated nobody else serves: see Gather
 	successor *Preserved          // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time           // when the tracker was made
 	listened  time.Time           // when a socket was last listened on
