@@ -168,6 +168,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		p.tracker.Pass()
 	}
 	p.tracker.CloseIdle(s.cfg.IdleTimeout)
+	p.tracker.RestDatagrams(s.cfg.DatagramQuiet)
 	if s.cfg.Copies > 1 {
 		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
 	}

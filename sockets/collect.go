@@ -20,6 +20,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.noteAsking(pids)
 	inodes := t.listeningInodes()
 	wanted := make(map[uint64]struct{}, len(inodes))
 	for _, inode := range inodes {

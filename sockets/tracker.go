@@ -34,6 +34,7 @@ type Tracker struct {
 	toKeep chan struct{}
 
 	idle    time.Duration // see CloseIdle
+	rest    time.Duration // see RestDatagrams
 	sharing *sharing      // nil where there is one copy of the service
 
 	keeping sync.Mutex
@@ -61,6 +62,7 @@ type Tracker struct {
 	noted     int                 // how many listening sockets there ever were
 	datagrams map[uint64]struct{} // those among them that may be datagram sockets
 	sweepAt   int                 // so many of these are looked through for closed ones
+	asking    map[uint64]struct{} // sockets by which it may have asked for something when it was last collected from: see questions
 	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
 	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
 }
@@ -99,6 +101,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		looked:     make(map[int]int),
 		related:    make(map[int]bool),
 		starting:   true,
+		rest:       DatagramQuiet,
 		started:    time.Now(),
 	}
 }

@@ -60,6 +60,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, or auto")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
+	f.DurationVar(&o.config.DatagramQuiet, "datagram-quiet", sockets.DatagramQuiet, "for how long an old generation must have done nothing before it ends, where it answers datagrams")
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it waits on its sockets")
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.DurationVar(&o.config.KillAfter, "kill-after", 10*time.Second, "how long after its stop signal an old generation is killed")
@@ -150,6 +151,7 @@ func (o *options) check() error {
 	}{
 		{"drain-timeout", o.config.DrainTimeout},
 		{"idle-timeout", o.config.IdleTimeout},
+		{"datagram-quiet", o.config.DatagramQuiet},
 		{"ready-timeout", o.config.ReadyTimeout},
 		{"kill-after", o.config.KillAfter},
 	} {

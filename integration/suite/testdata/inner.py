@@ -5,7 +5,7 @@ pool     two processes: the front has one connection to the back's port, by whic
 asks     two processes: the front takes 0.1 s for a request, and then makes a connection to the back (a path, or a port)
 udp      a socket of its UDP port has a peer: a socket of its own
 """
-import os, socket, sys, threading, time
+import ctypes, os, socket, sys, threading, time
 
 kind, port, back = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 here = ("127.0.0.1", port)
@@ -68,6 +68,7 @@ def fork_back(serve):
             pass
     l = listening(at, family)
     if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG: it ends with the front
         each(l, serve)
     l.close()
     return family, at
