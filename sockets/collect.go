@@ -14,7 +14,7 @@ import (
 // generation into the supervisor. pids are the generation's processes. Nothing
 // is taken from them: they go on accepting. The caller owns what it returns.
 //
-// Sockets of another network namespace than the supervisor's are left alone.
+// Sockets of another network namespace than the supervisor's are left alone, but for unix sockets that have a path.
 func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	own, err := ownNamespace()
 	if err != nil {
@@ -45,7 +45,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 			s.steered = t.isSteered(inode)
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
-		case errors.Is(err, errUnlocated):
+		case errors.Is(err, errUnlocated), errors.Is(err, errForeign):
 			t.log.Warn("a socket is not preserved", slog.Int("generation", t.generation), slog.String("why", err.Error()))
 		default:
 			failed = errors.Join(failed, err)
@@ -150,8 +150,12 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	} else if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
 		return nil, errNotPreservable // listen failed, or was undone by shutdown
 	}
-	if key.NetNS != own {
-		return nil, errNotPreservable
+	foreign := key.NetNS != own
+	if foreign {
+		// Only a path means the same in every network namespace.
+		if name, err := unix.Getsockname(fd); err != nil || !isPathName(name) {
+			return nil, errForeign
+		}
 	}
 	if key.Address.Family != unix.AF_UNIX { // those have yet to be located
 		name, err := unix.Getsockname(fd)
@@ -168,7 +172,16 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd}, nil
+	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd, foreign: foreign}, nil
+}
+
+// errForeign: what listens in another network namespace can only be preserved where it has a path.
+var errForeign = errors.New("a socket of another network namespace than huptime's is not preserved: its address is refused between two generations, " +
+	"or in use while both run; start huptime inside that namespace")
+
+func isPathName(name unix.Sockaddr) bool {
+	at, ok := name.(*unix.SockaddrUnix)
+	return ok && at.Name != "" && at.Name[0] != '@'
 }
 
 // ownNamespace is the supervisor's own, as networkNamespace would name it.

@@ -31,8 +31,10 @@ type drain struct {
 	ports map[uint16]struct{} // of TCP sockets
 	talks map[uint16]struct{} // ports of UDP sockets
 	names map[string]struct{} // of unix sockets
-	hosts map[uint32]struct{} // ports of vsock sockets
-	conns []Connection        // reused from poll to poll
+	// foreign tells that some of these are of other network namespaces.
+	foreign bool
+	hosts   map[uint32]struct{} // ports of vsock sockets
+	conns   []Connection        // reused from poll to poll
 	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
 	own, selves map[uint32]struct{}
 	local       map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
@@ -207,6 +209,7 @@ func (d *drain) address(s *Socket) {
 	case unixSocket && s.Key.datagram():
 	case unixSocket:
 		d.names[s.Path] = struct{}{}
+		d.foreign = d.foreign || s.foreign
 	case s.Key.Address.Family == unix.AF_VSOCK:
 		d.hosts[s.Key.Address.Machine.Port] = struct{}{}
 	case s.Key.datagram():
@@ -263,6 +266,9 @@ func (d *drain) dump() (err error) {
 	}
 	if d.conns, err = d.diag.UnixConnections(d.conns, d.names); err != nil {
 		return err
+	}
+	if d.foreign {
+		d.conns = foreignConnections(d.conns, d.t.pids(), d.names)
 	}
 	if len(d.hosts) > 0 {
 		d.conns = machineConnections(d.conns, d.t.pids(), d.hosts)

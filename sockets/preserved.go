@@ -27,6 +27,8 @@ type Socket struct {
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
 
+	foreign bool // of another network namespace than the supervisor's
+
 	standing bool // see Standing: fd and file are that one's, and stay open
 	expected bool // of a standing one: the generation is thought to claim it
 	passed   bool // of a standing one: the generation was started with it

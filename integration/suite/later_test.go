@@ -32,7 +32,7 @@ func echoLater(t *testing.T, d time.Duration) (port int) {
 // TestFaultB2AnswersLater: who has asked an upstream is waited for, as long as the sockets by which it has asked are open; who only takes his time
 // is with --datagram-quiet.
 func TestFaultB2AnswersLater(t *testing.T) {
-	const restarts = 3
+	const restarts = 2
 	for _, c := range []struct {
 		how   string
 		flags []string
