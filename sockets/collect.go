@@ -26,20 +26,23 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	for _, inode := range inodes {
 		wanted[inode] = struct{}{}
 	}
-	holders, opaque := proc.Holders(pids, wanted)
-	p := &Preserved{}
-	unseen := 0
+	where, err := find(pids, wanted)
+	if err != nil {
+		return nil, err
+	}
+	if len(where.open) > 0 && len(where.opaque) == 0 {
+		return nil, where.inFlight()
+	}
+	p := &Preserved{unseen: len(where.open)}
 	var failed error
 	for _, inode := range inodes {
-		if len(holders[inode]) == 0 {
-			if len(opaque) == 0 {
+		if len(where.holders[inode]) == 0 {
+			if _, open := where.open[inode]; !open {
 				t.forget(inode) // the service has closed it
-			} else {
-				unseen++
 			}
 			continue
 		}
-		s, err := t.collectFrom(holders[inode], inode, own)
+		s, err := t.collectFrom(where.holders[inode], inode, own)
 		switch {
 		case err == nil:
 			s.steered = t.isSteered(inode)
@@ -51,10 +54,10 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 			failed = errors.Join(failed, err)
 		}
 	}
-	if unseen > 0 {
-		// Or the service has closed them: nobody can tell. Mostly the process that has bound them may be looked into.
+	if p.unseen > 0 {
+		// Mostly the process that has bound them may be looked into.
 		t.log.Warn("processes can't be looked into; sockets that only they hold are not preserved: give huptime CAP_SYS_PTRACE",
-			slog.Int("generation", t.generation), slog.Int("sockets", unseen), slog.Any("pids", opaque))
+			slog.Int("generation", t.generation), slog.Int("sockets", p.unseen), slog.Any("pids", where.opaque))
 	}
 	if failed != nil {
 		p.Close()

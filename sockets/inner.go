@@ -2,11 +2,9 @@ package sockets
 
 import (
 	"encoding/binary"
-	"errors"
 	"iter"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -171,30 +169,4 @@ func (d *Diag) udpPeer(c Connection) uint32 {
 		}
 	}
 	return best
-}
-
-// listens tells whether a socket that no process was seen to have is still there and listens, or, a datagram socket, is bound. The error
-// is set where that can't be told.
-func (d *Diag) listens(inode uint64) (bool, error) {
-	s, err := d.unixSocketOf(inode)
-	if err == nil {
-		return s.state == tcpListen || s.state == tcpClose, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return false, err
-	}
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		for protocol, states := range map[uint8]uint32{unix.IPPROTO_TCP: 1 << tcpListen, unix.IPPROTO_UDP: 1 << tcpClose} {
-			list, err := d.inetSockets(family, protocol, states, 0)
-			if err != nil {
-				return false, err
-			}
-			for _, s := range list {
-				if uint64(s.Inode) == inode {
-					return true, nil
-				}
-			}
-		}
-	}
-	return false, nil
 }

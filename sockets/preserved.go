@@ -75,6 +75,7 @@ func (s *Socket) close() {
 type Preserved struct {
 	mu      sync.Mutex
 	sockets []*Socket // in the order in which they were first listened on
+	unseen  int       // how many more the old generation listens on, which could not be copied
 	// abandoned: see Abandoned.
 	abandoned bool
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.

@@ -101,6 +101,7 @@ func (t *Tracker) readiness() readiness {
 	var claimed, all []*Socket
 	if t.preserved != nil {
 		all = t.preserved.WithoutSurplus()
+		r.preserved = t.preserved.unseen // the new one is to listen there, or it is not what it was
 		claimed = t.preserved.Claimed()
 	}
 	for _, s := range all {
