@@ -35,7 +35,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		}
 	}
 	// On every way out, and before the answer, the socket is noted that has the address by then.
-	b, later := &binding{t: t, r: r, own: -1, address: address, found: found}, false
+	b, later := &binding{t: t, r: r, number: r.FD(), own: -1, address: address, found: found}, false
 	defer func() {
 		if !later {
 			b.note()
@@ -65,6 +65,9 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	b.key, b.cloexec = key, info.CloseOnExec()
+	if t.preserved != nil && t.postponed(b) {
+		return notify.Continue()
+	}
 	if t.preserved != nil {
 		held := t.holds
 		if t.sharing != nil && !t.sharing.own {
@@ -97,6 +100,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 type binding struct {
 	t        *Tracker
 	r        *notify.Request
+	number   int          // the caller's descriptor
 	address  Address      // as it was asked for
 	found    *paths.Found // where the path of a unix address leads; owned until it is noted
 	key      Key
@@ -119,6 +123,7 @@ func (b *binding) note() {
 	}
 	if !b.address.chosen() {
 		b.t.noteDatagram(b.r)
+		b.t.noteDial(b.r, b.address)
 	}
 }
 
@@ -225,7 +230,7 @@ func (b *binding) plant(s *Socket) error {
 		return err
 	}
 	kin := b.kin()
-	if err := b.r.Plant(s.fd, b.r.FD(), b.cloexec); err != nil {
+	if err := b.r.Plant(s.fd, b.number, b.cloexec); err != nil {
 		return err
 	}
 	return kin.follow(s.fd)

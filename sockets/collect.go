@@ -46,6 +46,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 		switch {
 		case err == nil:
 			s.steered = t.isSteered(inode)
+			s.dialed = t.dialsFrom(s)
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
 		case errors.Is(err, errUnlocated), errors.Is(err, errForeign):

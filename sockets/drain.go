@@ -291,6 +291,9 @@ func (d *drain) attribute() {
 			accepted[uint64(c.Inode)] = struct{}{}
 		}
 	}
+	for _, inode := range d.t.dialed(accepted) {
+		delete(accepted, inode)
+	}
 	d.own, d.selves = make(map[uint32]struct{}), nil
 	if len(accepted) == 0 {
 		return

@@ -41,6 +41,7 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	if !ok || !r.Valid() {
 		return notify.Continue()
 	}
+	inode = t.plantLate(r, inode)
 	t.note(r, inode, true)
 	ping(t.toKeep)
 	return notify.Continue()

@@ -27,6 +27,10 @@ type Socket struct {
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
 
+	// dialed: the old generation has bound other sockets to the address that it did not listen on: see dials.
+	dialed bool
+	// lent: SO_REUSEPORT is set for such binds, and was not before.
+	lent    bool
 	foreign bool // of another network namespace than the supervisor's
 
 	standing bool // see Standing: fd and file are that one's, and stay open
@@ -186,6 +190,7 @@ func (p *Preserved) Unclaim() {
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
 		s.claimed, s.passed = false, false
+		s.takeBack()
 	}
 }
 

@@ -63,6 +63,7 @@ type Tracker struct {
 	datagrams map[uint64]struct{} // those among them that may be datagram sockets
 	sweepAt   int                 // so many of these are looked through for closed ones
 	asking    map[uint64]struct{} // sockets by which it may have asked for something when it was last collected from: see questions
+	dials     dials               // of inet sockets that were bound and may never listen
 	steered   map[uint64]struct{} // sockets by which the service has steered their SO_REUSEPORT group
 	shrinking *Preserved          // of which some groups have surplus sockets; nil until Shrink
 }
