@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"log/slog"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -10,11 +9,12 @@ import (
 	"huptime/notify"
 )
 
-// Some programs make connections from the port on which they listen (peers that meet behind address translation), and some of these before they
-// listen. Their first bind must not get the listening socket: it could not connect (EISCONN). What a bind is for does not show, but
-// the old generation has told: where it has bound sockets to the address of a listening one on which it never listened, the new one gets the
-// listening socket not at its bind but at its listen. Until then its own sockets share the port with the preserved one (SO_REUSEPORT), as the
-// old one's shared it among themselves.
+// Some programs make connections from the port on which they listen (peers that meet behind address translation), and
+// some of these before they listen. Their first bind must not get the listening socket: it could not connect (EISCONN).
+// What a bind is for does not show, but the old generation has told: where it has bound sockets to the address of a
+// listening one on which it never listened, the new one gets the listening socket not at its bind but at its listen.
+// Until then its own sockets share the port with the preserved one (SO_REUSEPORT), as the old one's shared it among
+// themselves.
 
 const (
 	maxDials        = 64   // addresses
@@ -75,7 +75,8 @@ func (t *Tracker) heard(inode uint64) {
 	}
 }
 
-// dialed tells which of these sockets, by inode, the generation has bound for a connection of its own making. A drain does not wait for these.
+// dialed tells which of these sockets, by inode, the generation has bound for a connection of its own making. A drain
+// does not wait for these.
 func (t *Tracker) dialed(inodes map[uint64]struct{}) (list []uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +90,8 @@ func (t *Tracker) dialed(inodes map[uint64]struct{}) (list []uint64) {
 	return list
 }
 
-// dialsFrom tells whether the generation has bound others to the address of a listening socket, and never listened on these.
+// dialsFrom tells whether the generation has bound others to the address of a listening socket, and never listened on
+// these.
 func (t *Tracker) dialsFrom(s *Socket) bool {
 	if !s.Key.isTCP() {
 		return false
@@ -118,7 +120,8 @@ func (t *Tracker) postponed(b *binding) bool {
 	return true
 }
 
-// lend makes a preserved socket share its port with one that is about to be bound, if it is of an address that is dialed from.
+// lend makes a preserved socket share its port with one that is about to be bound, if it is of an address that is
+// dialed from.
 func (p *Preserved) lend(k Key, own int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,8 +150,8 @@ func (s *Socket) takeBack() {
 	s.lent = false
 }
 
-// plantLate answers a listen on a socket whose bind was let run: it gets the preserved one, on which the listen then runs. It returns the inode
-// of what is there.
+// plantLate answers a listen on a socket whose bind was let run: it gets the preserved one, on which the listen then
+// runs. It returns the inode of what is there.
 func (t *Tracker) plantLate(r *notify.Request, inode uint64) uint64 {
 	t.mu.Lock()
 	address, ok := t.dials.postponed[inode]
@@ -180,6 +183,5 @@ func (t *Tracker) plantLate(r *notify.Request, inode uint64) uint64 {
 		return inode
 	}
 	t.planted(b, s)
-	t.log.Debug("the address is dialed from: the socket was planted at its listen", slog.Int("generation", t.generation), slog.String("address", s.String()))
 	return s.Inode
 }

@@ -35,6 +35,9 @@
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
 //
+// A bind is the moment to plant, with two exceptions: where the old generation dials from the address (dials) it is the listen, and where a
+// unix socket is bound under a name of its own it is the rename onto the path (plantRenamed).
+//
 // # Kept paths
 //
 // Two kinds of files belong to one generation after the other, and each generation means to remove its own: pid files, and the files

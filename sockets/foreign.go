@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A generation may live in a network namespace of its own (unshare, a sandbox), where sock_diag of the supervisor's does not look.
+// A generation may live in a network namespace of its own (unshare, a sandbox), where sock_diag of the supervisor's
+// does not look.
 
 // nameOf describes a unix socket by the supervisor's own duplicate.
 func nameOf(s *Socket) (unixSocket, error) {
@@ -23,9 +24,9 @@ func nameOf(s *Socket) (unixSocket, error) {
 	return unixSocket{inode: uint32(s.Inode), state: tcpListen, name: at.Name}, nil
 }
 
-// foreignConnections appends to a slice the connected unix sockets of these names in the network namespaces of processes that are not the
-// supervisor's own: those of clients that live there, too. (An accepted unix socket belongs to the namespace of its client; unix_stream_connect
-// in net/unix/af_unix.c.)
+// foreignConnections appends to a slice the connected unix sockets of these names in the network namespaces of
+// processes that are not the supervisor's own: those of clients that live there, too. (An accepted unix socket belongs
+// to the namespace of its client; unix_stream_connect in net/unix/af_unix.c.)
 func foreignConnections(to []Connection, pids []int, names map[string]struct{}) []Connection {
 	own, _ := os.Readlink("/proc/self/ns/net")
 	seen := map[string]bool{own: true}
@@ -45,7 +46,8 @@ func foreignConnections(to []Connection, pids []int, names map[string]struct{}) 
 	return to
 }
 
-// connectedIn reads a /proc/PID/net/unix (proc_pid_net(5)): a heading, and lines of "Num RefCount Protocol Flags Type St Inode Path".
+// connectedIn reads a /proc/PID/net/unix (proc_pid_net(5)): a heading, and lines of "Num RefCount Protocol Flags Type
+// St Inode Path".
 func connectedIn(text []byte, names map[string]struct{}) (list []Connection) {
 	const state, inode = 5, 6
 	for line := range bytes.Lines(text) {

@@ -12,8 +12,9 @@ import (
 	"huptime/internal/proc"
 )
 
-// A listening socket may be in no process for a time: while it is in a message (SCM_RIGHTS) from one to another, or between two that
-// hand it over by other means. The kernel lists it all the while. It is not closed, so its generation is not one without sockets.
+// A listening socket may be in no process for a time: while it is in a message (SCM_RIGHTS) from one to another, or
+// between two that hand it over by other means. The kernel lists it all the while. It is not closed, so its generation
+// is not one without sockets.
 
 // A restart waits for such a socket; mostly it is received at once.
 const (
@@ -22,17 +23,18 @@ const (
 )
 
 // errInFlight: the restart can't be begun now.
-var errInFlight = errors.New("no process has it at this moment, it may be in a message from one to another (SCM_RIGHTS); send SIGHUP again")
+var errInFlight = errors.New("no process has it at this moment; " +
+	"it may be in a message from one to another (SCM_RIGHTS); send SIGHUP again")
 
 // found is what became of listening sockets.
 type found struct {
 	holders map[uint64][]proc.Holder
 	opaque  []int             // processes that may not be looked into
-	open    map[uint64]string // sockets that none of the others has and that the kernel lists all the same, with what is known of their address
+	open    map[uint64]string // their addresses, where nobody has them and the kernel lists them all the same
 }
 
-// find looks for listening sockets in the processes of a generation. Those that are in none of them, nor in any other process that can be
-// looked at, and are not closed it looks for again, for as long as flightLimit.
+// find looks for listening sockets in the processes of a generation. Those that are in none of them, nor in any other
+// process that can be looked at, and are not closed it looks for again, for as long as flightLimit.
 func find(pids []int, wanted map[uint64]struct{}) (found, error) {
 	for limit := time.Now().Add(flightLimit); ; time.Sleep(flightInterval) {
 		f := found{}

@@ -12,12 +12,12 @@ import (
 	"huptime/internal/proc"
 )
 
-// Some services are their own clients: a front process that asks a back process of the same service, a gateway that talks to the port
-// beside it, an agent that keeps a connection to itself. A connection of which both ends are one generation's is not waited for: it
-// would end with that generation, which waits for it.
+// Some services are their own clients: a front process that asks a back process of the same service, a gateway that
+// talks to the port beside it, an agent that keeps a connection to itself. A connection of which both ends are one
+// generation's is not waited for: it would end with that generation, which waits for it.
 //
-// While two generations share a queue, either may accept what the new one connects to itself. Such a connection counts, for requests may come on
-// it, unless no byte was ever sent on it.
+// While two generations share a queue, either may accept what the new one connects to itself. Such a connection counts,
+// for requests may come on it, unless no byte was ever sent on it.
 
 // Further places in a struct inet_diag_req_v2 and a struct tcp_info.
 const (
@@ -29,8 +29,8 @@ const (
 	infoBytesReceivedAt = 128 // .tcpi_bytes_received
 )
 
-// inner lists those of the own connections whose other end the generation has as well, or a newer one that has never used it. What can't be
-// found counts as outside.
+// inner lists those of the own connections whose other end the generation has as well, or a newer one that has never
+// used it. What can't be found counts as outside.
 func (d *drain) inner() map[uint32]struct{} {
 	peers := make(map[uint64]struct{})
 	of := make(map[uint32]otherEnd)
@@ -83,7 +83,8 @@ func (d *drain) peerOf(c Connection) otherEnd {
 	return d.diag.tcpPeer(c)
 }
 
-// isLocal tells whether a connection's other end may be on this machine: every look at a client from elsewhere is saved.
+// isLocal tells whether a connection's other end may be on this machine: every look at a client from elsewhere is
+// saved.
 func (d *drain) isLocal(c Connection) bool {
 	remote := c.Remote.Addr().Unmap().WithZone("")
 	if remote.IsLoopback() || remote == c.Local.Addr().Unmap().WithZone("") {
@@ -104,8 +105,8 @@ func (d *drain) isLocal(c Connection) bool {
 	return ok
 }
 
-// tcpPeer finds the TCP socket whose ends are those of c the other way round. The kernel looks it up in its table (inet_diag_find_one_icsk), it
-// makes no list. It finds a socket of either family by IPv4 addresses.
+// tcpPeer finds the TCP socket whose ends are those of c the other way round. The kernel looks it up in its table
+// (inet_diag_find_one_icsk), it makes no list. It finds a socket of either family by IPv4 addresses.
 func (d *Diag) tcpPeer(c Connection) otherEnd {
 	local, remote := c.Local.Addr().Unmap(), c.Remote.Addr().Unmap()
 	b := inetRequest(unix.AF_INET6, unix.IPPROTO_TCP, ^uint32(0), 0)
@@ -128,7 +129,8 @@ func (d *Diag) tcpPeer(c Connection) otherEnd {
 		})
 	})
 	// Where there is none the kernel answers with the listening socket of the address, if there is one.
-	if err != nil || found.Local.Port() != c.Remote.Port() || found.Remote.Port() != c.Local.Port() || found.State == tcpListen {
+	ends := found.Local.Port() == c.Remote.Port() && found.Remote.Port() == c.Local.Port()
+	if err != nil || !ends || found.State == tcpListen {
 		return otherEnd{}
 	}
 	return otherEnd{inode: found.Inode, unused: unused}
@@ -142,8 +144,8 @@ func neverUsed(attributes []byte) bool {
 	}
 	for list.Next() {
 		if info := list.Bytes(); list.Type() == attributeInfo && len(info) >= infoBytesReceivedAt+8 {
-			acked, received := binary.NativeEndian.Uint64(info[infoBytesAckedAt:]), binary.NativeEndian.Uint64(info[infoBytesReceivedAt:])
-			return acked <= 1 && received == 0
+			acked := binary.NativeEndian.Uint64(info[infoBytesAckedAt:])
+			return acked <= 1 && binary.NativeEndian.Uint64(info[infoBytesReceivedAt:]) == 0
 		}
 	}
 	return false
@@ -158,11 +160,13 @@ func (d *Diag) udpPeer(c Connection) uint32 {
 			return 0
 		}
 		for _, s := range list {
-			local := s.Local.Addr().Unmap()
+			local, remote := s.Local.Addr().Unmap(), s.Remote.Addr().Unmap()
 			switch {
 			case local != c.Remote.Addr().Unmap() && !local.IsUnspecified():
-			case s.State == tcpEstablished && s.Remote.Port() == c.Local.Port() && s.Remote.Addr().Unmap() == c.Local.Addr().Unmap():
-				return s.Inode
+			case s.State == tcpEstablished:
+				if s.Remote.Port() == c.Local.Port() && remote == c.Local.Addr().Unmap() {
+					return s.Inode
+				}
 			case s.State == tcpClose:
 				best = s.Inode
 			}

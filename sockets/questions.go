@@ -10,9 +10,10 @@ import (
 	"huptime/internal/proc"
 )
 
-// A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question: one with a peer, or
-// with a port of the kernel's choice. While such a socket is open there is an answer to come. Programs have others that look the same and
-// stay, for their logs, say, or for all their questions: those were there before the restart began, and tell nothing.
+// A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:
+// one with a peer, or with a port of the kernel's choice. While such a socket is open there is an answer to come.
+// Programs have others that look the same and stay, for their logs, say, or for all their questions: those were there
+// before the restart began, and tell nothing.
 
 // noteAsking notes which sockets there are before a restart.
 func (t *Tracker) noteAsking(pids []int) {
@@ -34,8 +35,8 @@ func (t *Tracker) noteAsking(pids []int) {
 	t.asking = asking
 }
 
-// questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may have asked for
-// something. It is empty where the kernel or the processes don't tell.
+// questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may
+// have asked for something. It is empty where the kernel or the processes don't tell.
 func (t *Tracker) questions(diag *Diag, pids []int, g *gate) map[uint64]struct{} {
 	low, high := ephemeralPorts()
 	open := make(map[uint64]struct{})

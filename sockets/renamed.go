@@ -8,9 +8,10 @@ import (
 	"huptime/notify"
 )
 
-// plantRenamed answers a rename by which a starting generation puts a socket of its own, bound under a name that is another one each time, onto the
-// path of a preserved one: it gets the preserved socket in place of its own, whose file is removed. It may have listened on it already, or do so
-// next. Nobody can have found the other name. It tells whether it did so.
+// plantRenamed answers a rename by which a starting generation puts a socket of its own, bound under a name that is
+// another one each time, onto the path of a preserved one: it gets the preserved socket in place of its own, whose file
+// is removed. It may have listened on it already, or do so next. Nobody can have found the other name. It tells whether
+// it did so.
 func (t *Tracker) plantRenamed(r *notify.Request, k *guardedPath, from *paths.Found) bool {
 	inode, ok := t.boundAt(from.Place)
 	if !ok || inode == k.socket.Inode {

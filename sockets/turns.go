@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A generation may need its own sockets to answer its clients: a front process asks a back process of the same service. In exec mode nobody
-// else answers there, so a generation that was gated on all of them at once would wait for itself. It is gated in turns: on the sockets
-// that have connections from outside first, on the others one after the other, each time when the connections from outside on what is gated
-// are done. Sockets on which it was seen to be its own client come last.
+// A generation may need its own sockets to answer its clients: a front process asks a back process of the same service.
+// In exec mode nobody else answers there, so a generation that was gated on all of them at once would wait for itself.
+// It is gated in turns: on the sockets that have connections from outside first, on the others one after the other,
+// each time when the connections from outside on what is gated are done. Sockets on which it was seen to be its own
+// client come last.
 //
 // What is not gated yet goes on to be served; that costs nobody anything.
 
@@ -24,7 +25,8 @@ const maxTurns = 8
 // lastGateLimit is how long the rest of a generation's sockets may take to be gated whose time to drain is over.
 const lastGateLimit = 2 * time.Second
 
-// inTurn returns what is to be gated now of sockets: at the first call in exec mode the first turn, later what has had its turn.
+// inTurn returns what is to be gated now of sockets: at the first call in exec mode the first turn, later what has had
+// its turn.
 func (t *Tracker) inTurn(g *gate, sockets []*Socket) []*Socket {
 	t.mu.Lock()
 	alone := t.alone
@@ -64,7 +66,8 @@ func (d *drain) nextTurn(ctx context.Context) bool {
 	d.g.turns = d.g.turns[1:]
 	d.g.mu.Unlock()
 	if err := d.t.Gate(ctx, turn); err != nil && ctx.Err() == nil {
-		d.t.log.Warn("old generation not gated wholly", slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
+		d.t.log.Warn("old generation not gated wholly",
+			slog.Int("generation", d.t.generation), slog.String("error", err.Error()))
 	}
 	d.gatedAddresses()
 	d.own = nil

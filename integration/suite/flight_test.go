@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestFaultA7InFlight: a listening socket that is in a message is not closed: the restart fails in words, and nobody notices.
+// TestFaultA7InFlight: a listening socket that is in a message is not closed: the restart fails in words, and nobody
+// notices.
 func TestFaultA7InFlight(t *testing.T) {
 	for _, mode := range []string{"--fork", "--exec"} {
 		t.Run(mode[2:], func(t *testing.T) {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// rendezvous is a port of every address of this machine that takes connections and keeps them. It is closed with the test.
+// rendezvous is a port of every address of this machine that takes connections and keeps them. It is closed with the
+// test.
 func rendezvous(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
@@ -28,8 +29,8 @@ func rendezvous(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestFaultA5PlantAtTheRightMoment: a bind from which the program connects does not get the listening socket, and what is bound under another name and
-// renamed onto the path does, though it listens only then.
+// TestFaultA5PlantAtTheRightMoment: a bind from which the program connects does not get the listening socket, and what
+// is bound under another name and renamed onto the path does, though it listens only then.
 func TestFaultA5PlantAtTheRightMoment(t *testing.T) {
 	late := func(addr string, arg ...string) func(t *testing.T) service {
 		return func(t *testing.T) service {
@@ -65,7 +66,8 @@ func TestFaultA5PlantAtTheRightMoment(t *testing.T) {
 	}
 }
 
-// unusedPort is a port that nobody has, not even the test: whoever had it would be in the way of a service that shares it with itself alone.
+// unusedPort is a port that nobody has, not even the test: whoever had it would be in the way of a service that shares
+// it with itself alone.
 func unusedPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

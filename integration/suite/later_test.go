@@ -29,8 +29,8 @@ func echoLater(t *testing.T, d time.Duration) (port int) {
 	return conn.LocalAddr().(*net.UDPAddr).Port
 }
 
-// TestFaultB2AnswersLater: who has asked an upstream is waited for, as long as the sockets by which it has asked are open; who only takes his time
-// is with --datagram-quiet.
+// TestFaultB2AnswersLater: who has asked an upstream is waited for, as long as the sockets by which it has asked are
+// open; who only takes his time is with --datagram-quiet.
 func TestFaultB2AnswersLater(t *testing.T) {
 	const restarts = 2
 	for _, c := range []struct {
@@ -49,7 +49,8 @@ func TestFaultB2AnswersLater(t *testing.T) {
 					port := freeUDPPort(t)
 					s := service{name: c.how, command: []string{program(t, "/usr/bin/python3", "python3"), "testdata/answers_later.py",
 						c.how, strconv.Itoa(port), strconv.Itoa(echoLater(t, 900*time.Millisecond)), "1.2"}}
-					if c.how == "poll" || c.how == "threads" { // who waits in recvfrom or poll is gated when no question is open: there must be such moments
+					if c.how == "poll" || c.how == "threads" {
+						// These are gated at a moment when no question is open: there must be some.
 						s.command[4] = strconv.Itoa(echoLater(t, 120*time.Millisecond))
 					}
 					h := s.run(t, level, append(c.flags, mode)...)

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestFaultB3OtherNetwork: each generation makes a network namespace for itself. Clients find its unix socket by the path, at every moment.
+// TestFaultB3OtherNetwork: each generation makes a network namespace for itself. Clients find its unix socket by the
+// path, at every moment.
 func TestFaultB3OtherNetwork(t *testing.T) {
 	apart := []string{"unshare", "-r", "-n"}
 	if out, err := exec.Command(apart[0], append(apart[1:], "true")...).CombinedOutput(); err != nil {
