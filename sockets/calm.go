@@ -48,7 +48,7 @@ func (d *drain) quiet() bool {
 	if now.Sub(c.since) < d.t.rest && now.Sub(c.began) < calmLimit+d.t.rest {
 		return false
 	}
-	return now.Sub(c.began) >= questionLimit || len(d.t.questions(d.diag, d.t.pids(), d.g)) == 0
+	return now.Sub(c.began) >= questionLimit || len(d.t.questions(d.diag, d.t.pids(), d.g, now.Sub(c.began) < calmLimit)) == 0
 }
 
 // contextSwitches counts how often the threads of the processes have been taken off a processor, by themselves or not: it grows whenever one of

@@ -29,15 +29,17 @@ func (t *Tracker) noteAsking(pids []int) {
 		return
 	}
 	defer diag.Close()
-	asking := t.questions(diag, pids, nil)
+	asking := t.questions(diag, pids, nil, true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asking = asking
 }
 
+// With old, questions lists also those that were there before: they are waited for no longer than calmLimit.
+//
 // questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may
 // have asked for something. It is empty where the kernel or the processes don't tell.
-func (t *Tracker) questions(diag *Diag, pids []int, g *gate) map[uint64]struct{} {
+func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint64]struct{} {
 	low, high := ephemeralPorts()
 	open := make(map[uint64]struct{})
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -56,7 +58,9 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate) map[uint64]struct{}
 		delete(open, inode) // whatever its port is, others ask by it
 	}
 	for inode := range t.asking {
-		delete(open, inode)
+		if !old {
+			delete(open, inode)
+		}
 	}
 	t.mu.Unlock()
 	if g != nil {

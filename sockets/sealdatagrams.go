@@ -173,9 +173,17 @@ func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []pro
 			waited[fd] = true
 		}
 	}
+	swaps := slices.ContainsFunc(descriptors, func(d proc.Descriptor) bool {
+		inode, ok := proc.SocketInode(d.Link)
+		_, gated := p.inodes[inode]
+		return ok && gated && (waited[d.Number] || !p.silenced[d.Number])
+	})
+	if !swaps {
+		return true // it goes on to answer by the sockets that it has
+	}
 	if diag, err := NewDiag(); err == nil {
 		defer diag.Close()
-		return len(p.t.questions(diag, []int{p.pid}, p.g)) == 0
+		return len(p.t.questions(diag, []int{p.pid}, p.g, !p.forced)) == 0
 	}
 	return true
 }
