@@ -12,8 +12,8 @@ import (
 
 // A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:
 // one with a peer, or with a port of the kernel's choice. While such a socket is open there is an answer to come.
-// Programs have others that look the same and stay, for their logs, say, or for all their questions: those were there
-// before the restart began, and tell nothing.
+// Programs have others that look the same and stay, for their logs, say, or for all their questions: what was there
+// before the restart began is waited for, too, but no longer than calmLimit.
 
 // noteAsking notes which sockets there are before a restart.
 func (t *Tracker) noteAsking(pids []int) {
