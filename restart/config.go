@@ -62,6 +62,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// IdleTimeout, if not 0, lets a drain end when all connections that are left have been idle for so long.
 	IdleTimeout time.Duration
+	// DatagramQuiet is for how long an old generation that answers datagrams must have done nothing before it ends; as a rule
+	// sockets.DatagramQuiet.
+	DatagramQuiet time.Duration
 	// ReadyTimeout is how long a new generation may take until it listens and
 	// waits on its sockets. Then it is killed, and the old one goes on.
 	ReadyTimeout time.Duration

@@ -232,6 +232,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		go notices.take(func() { s.heardReady(number) }) // ends with the socket, which is closed with the generation
 	}
 	p.tracker.CloseIdle(s.cfg.IdleTimeout)
+	p.tracker.RestDatagrams(s.cfg.DatagramQuiet)
 	p.tracker.Resolve(func() { s.census.resolve(s.knocks.Generation) })
 	p.tracker.Ask(sockets.Asks{AddressChange: s.cfg.AllowAddressChange, Workers: s.cfg.ReadyWorkers})
 	if s.cfg.Copies > 1 {

@@ -8,6 +8,8 @@ import "huptime/internal/proc"
 //
 // Of processes that can't be looked into nothing is known: then everything counts
 // that no newer generation holds.
+//
+// A connection of which both ends are this generation's does not count: see inner.
 func (d *drain) attribute() {
 	accepted := make(map[uint64]struct{})
 	for _, c := range d.conns {
@@ -15,13 +17,21 @@ func (d *drain) attribute() {
 			accepted[uint64(c.Inode)] = struct{}{}
 		}
 	}
-	d.own = make(map[uint32]struct{})
+	for _, inode := range d.t.dialed(accepted) {
+		delete(accepted, inode)
+	}
+	d.own, d.selves = make(map[uint32]struct{}), nil
 	if len(accepted) == 0 {
 		return
 	}
 	held, opaque := proc.Holders(d.t.pids(), accepted)
 	for inode := range held {
 		d.own[uint32(inode)] = struct{}{}
+	}
+	d.selves = d.inner()
+	for inode := range d.selves {
+		delete(d.own, inode)
+		delete(accepted, uint64(inode))
 	}
 	if len(opaque) == 0 {
 		return
@@ -31,7 +41,10 @@ func (d *drain) attribute() {
 	from := d.t.shrinking
 	d.t.mu.Unlock()
 	for _, c := range d.conns {
-		if _, ok := theirs[uint64(c.Inode)]; ok || c.Inode == 0 || from != nil && !from.cameBefore(c) {
+		if _, ok := accepted[uint64(c.Inode)]; !ok {
+			continue
+		}
+		if _, ok := theirs[uint64(c.Inode)]; ok || from != nil && !from.cameBefore(c) {
 			continue // with sockets of their own the later generations have all that has come since
 		}
 		d.own[c.Inode] = struct{}{}

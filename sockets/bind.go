@@ -36,7 +36,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		}
 	}
 	// On every way out, and before the answer, the socket is noted that has the address by then.
-	b, later := &binding{t: t, r: r, own: -1, address: address, found: found}, false
+	b, later := &binding{t: t, r: r, number: r.FD(), own: -1, address: address, found: found}, false
 	defer func() {
 		if !later {
 			b.note()
@@ -118,6 +118,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 type binding struct {
 	t        *Tracker
 	r        *notify.Request
+	number   int          // the caller's descriptor
 	address  Address      // as it was asked for
 	found    *paths.Found // where the path of a unix address leads; owned until it is noted
 	key      Key
@@ -140,6 +141,7 @@ func (b *binding) note() {
 	}
 	if !b.address.chosen() {
 		b.t.noteDatagram(b.r)
+		b.t.noteDial(b.r, b.address)
 	}
 }
 
@@ -261,7 +263,7 @@ func (b *binding) plant(s *Socket) error {
 		return err
 	}
 	kin := b.kin()
-	if err := b.r.Plant(s.fd, b.r.FD(), b.cloexec); err != nil {
+	if err := b.r.Plant(s.fd, b.number, b.cloexec); err != nil {
 		return err
 	}
 	return kin.follow(s.fd)

@@ -8,13 +8,22 @@ import (
 	"huptime/internal/proc"
 )
 
+// DatagramQuiet is for how long a generation that was gated on datagram sockets must have done nothing, unless RestDatagrams says otherwise.
+const DatagramQuiet = 300 * time.Millisecond
+
 // A question that a datagram brought leaves no trace that could be seen from outside, until it is answered. So a generation that was gated on
-// datagram sockets is given a moment: until none of its threads has run for as long as calmTime, but no longer than calmLimit. A program
-// that has to ask others first, as a resolver does, sleeps meanwhile: so it is as long as a question around the world takes.
+// datagram sockets is given a moment: until none of its threads has run for as long as Tracker.rest, but no longer than that and calmLimit. A program
+// that has to ask others first, as a resolver does, sleeps meanwhile: so it is as long as a question around the world takes. Where it asks by a
+// socket that it makes for that, this can be seen: see questions.
 const (
-	calmTime  = 300 * time.Millisecond
 	calmLimit = 3 * time.Second
+	// questionLimit: a socket that is open for longer is no question.
+	questionLimit = 10 * time.Second
 )
+
+// RestDatagrams sets for how long the generation must have done nothing before it ends, once it was gated on datagram sockets: as long as it takes to
+// answer where that can't be seen, because it sleeps meanwhile. Call it before the generation's calls are served.
+func (t *Tracker) RestDatagrams(d time.Duration) { t.rest = d }
 
 // calm is how long a generation has done nothing.
 type calm struct {
@@ -36,7 +45,10 @@ func (d *drain) quiet() bool {
 	if c.since.IsZero() || switches != c.switches {
 		c.since, c.switches = now, switches
 	}
-	return now.Sub(c.since) >= calmTime || now.Sub(c.began) >= calmLimit
+	if now.Sub(c.since) < d.t.rest && now.Sub(c.began) < calmLimit+d.t.rest {
+		return false
+	}
+	return now.Sub(c.began) >= questionLimit || len(d.t.questions(d.diag, d.t.pids(), d.g, now.Sub(c.began) < calmLimit)) == 0
 }
 
 // contextSwitches counts how often the threads of the processes have been taken off a processor, by themselves or not: it grows whenever one of

@@ -19,47 +19,52 @@ import (
 // is taken from them: they go on accepting. The caller owns what it returns. What a gate on these sockets takes is made as well: where that is not to be had
 // it is an error, before anything has begun.
 //
-// Sockets of another network namespace than the supervisor's are left alone.
+// Sockets of another network namespace than the supervisor's are left alone, but for unix sockets that have a path.
 func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 	own, err := ownNamespace()
 	if err != nil {
 		return nil, err
 	}
+	t.noteInquiries(pids)
 	inodes := t.serviceInodes()
 	wanted := make(map[uint64]struct{}, len(inodes))
 	for _, inode := range inodes {
 		wanted[inode] = struct{}{}
 	}
-	holders, opaque := proc.Holders(pids, wanted)
-	t.noteHolders(holders)
-	p := &Preserved{old: t}
-	unseen := 0
+	where, err := find(pids, wanted)
+	if err != nil {
+		return nil, err
+	}
+	if len(where.open) > 0 && len(where.opaque) == 0 {
+		return nil, where.inFlight()
+	}
+	t.noteHolders(where.holders)
+	p := &Preserved{old: t, unseen: len(where.open)}
 	var failed error
 	for _, inode := range inodes {
-		if len(holders[inode]) == 0 {
-			if len(opaque) == 0 {
+		if len(where.holders[inode]) == 0 {
+			if _, open := where.open[inode]; !open {
 				t.forget(inode) // the service has closed it
-			} else {
-				unseen++
 			}
 			continue
 		}
-		s, err := t.collectFrom(holders[inode], inode, own)
+		s, err := t.collectFrom(where.holders[inode], inode, own)
 		switch {
 		case err == nil:
 			s.steered = t.isSteered(inode)
+			s.dialed = t.dialsFrom(s)
 			p.sockets = append(p.sockets, s)
 		case errors.Is(err, errNotPreservable):
-		case errors.Is(err, errUnlocated):
+		case errors.Is(err, errUnlocated), errors.Is(err, errOtherNetwork):
 			t.log.Warn("a socket is not preserved", slog.Int("generation", t.generation), slog.String("why", err.Error()))
 		default:
 			failed = errors.Join(failed, err)
 		}
 	}
-	if unseen > 0 {
-		// Or the service has closed them: nobody can tell. Mostly the process that has bound them may be looked into.
+	if p.unseen > 0 {
+		// Mostly the process that has bound them may be looked into.
 		t.log.Warn("processes can't be looked into; sockets that only they hold are not preserved: give huptime CAP_SYS_PTRACE",
-			slog.Int("generation", t.generation), slog.Int("sockets", unseen), slog.Any("pids", opaque))
+			slog.Int("generation", t.generation), slog.Int("sockets", p.unseen), slog.Any("pids", where.opaque))
 	}
 	if failed != nil {
 		p.Close()
@@ -219,8 +224,12 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	} else if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
 		return nil, errNotPreservable // listen failed, or was undone by shutdown
 	}
-	if key.NetNS != own {
-		return nil, errNotPreservable
+	foreign := key.NetNS != own
+	if foreign {
+		// Only a path means the same in every network namespace.
+		if name, err := unix.Getsockname(fd); err != nil || !isPathName(name) {
+			return nil, errOtherNetwork
+		}
 	}
 	if key.Address.Family != unix.AF_UNIX { // those have yet to be located
 		name, err := unix.Getsockname(fd)
@@ -237,7 +246,7 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd}, nil
+	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd, foreign: foreign}, nil
 }
 
 // ownNamespace is the supervisor's own, as networkNamespace would name it.

@@ -3,6 +3,7 @@ package sockets
 import (
 	"math"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -100,14 +101,57 @@ func (s *Socket) deepen() error {
 	return os.NewSyscallError("setsockopt", err)
 }
 
-// undeepen gives the queue of a datagram socket its own depth again. What waits in it stays.
+// undeepen gives the queue of a datagram socket its own depth again, once so little waits in it that this costs nothing: of a queue that is over its
+// depth what waits stays, but nothing gets in.
 func (s *Socket) undeepen() {
 	if s.room == 0 {
 		return
 	}
-	// It may be refused, or cut, where the service had set it with privileges that huptime has not; it is deeper then.
-	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, s.room/2) == unix.EPERM {
-		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.room/2)
-	}
+	room := s.room
 	s.room = 0
+	if own, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		go shallow(own, s.Key, s.Inode, room) // ends by itself, after shallowLimit at the latest
+	}
+}
+
+const (
+	// shallowLimit is how long a queue may take to get below its own depth; then it stays as deep as it is.
+	shallowLimit    = 10 * time.Second
+	shallowInterval = 10 * time.Millisecond
+)
+
+// shallow owns fd.
+func shallow(fd int, k Key, inode uint64, room int) {
+	defer unix.Close(fd)
+	diag, err := NewDiag()
+	if err != nil {
+		return
+	}
+	defer diag.Close()
+	for limit := time.Now().Add(shallowLimit); diag.waiting(k, inode) > room/4; time.Sleep(shallowInterval) {
+		if time.Now().After(limit) {
+			return
+		}
+	}
+	// It may be refused, or cut, where the service had set it with privileges that huptime has not; it is deeper then.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room/2) == unix.EPERM {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room/2)
+	}
+}
+
+// waiting tells how much of a datagram socket's queue is in use, in bytes as SO_RCVBUF counts them; 0 where that can't be told (unix sockets).
+func (d *Diag) waiting(k Key, inode uint64) int {
+	if k.Address.Family != unix.AF_INET && k.Address.Family != unix.AF_INET6 {
+		return 0
+	}
+	list, err := d.inetSockets(uint8(k.Address.Family), unix.IPPROTO_UDP, 1<<tcpClose, k.Address.Port())
+	if err != nil {
+		return 0
+	}
+	for _, s := range list {
+		if uint64(s.Inode) == inode {
+			return int(s.waiting)
+		}
+	}
+	return 0
 }

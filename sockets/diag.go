@@ -28,6 +28,10 @@ type Connection struct {
 	Queued bool
 	// Family is AF_INET or AF_INET6. The addresses of an IPv4 client of a dual-stack socket are IPv4-mapped IPv6.
 	Family uint16
+
+	protocol uint8  // IPPROTO_UDP of a UDP conversation, else 0
+	name     string // of a unix connection: of the listening socket that it was made to
+	peer     uint32 // of a unix connection: the inode of its other end
 }
 
 // TCP states, include/net/tcp_states.h.

@@ -48,6 +48,7 @@ func (d *Diag) UDPConversations(to []Connection, ports map[uint16]struct{}) ([]C
 			}
 			for _, s := range list {
 				if _, ok := ports[s.Local.Port()]; ok {
+					s.protocol = unix.IPPROTO_UDP
 					all = append(all, s.Connection)
 				}
 			}

@@ -25,8 +25,10 @@ const (
 
 	showUnixName = 1 // UDIAG_SHOW_NAME
 	showUnixFile = 2 // UDIAG_SHOW_VFS
+	showUnixPeer = 4 // UDIAG_SHOW_PEER
 	unixName     = 0 // UNIX_DIAG_NAME: the bytes behind the family, for a path with its NUL
 	unixFile     = 1 // UNIX_DIAG_VFS: inode and device of the socket's file
+	unixPeer     = 2 // UNIX_DIAG_PEER: the inode of the other end
 )
 
 // unixSocket is a unix socket as sock_diag(7) shows it.
@@ -37,6 +39,7 @@ type unixSocket struct {
 	// the listening socket which they were made to.
 	name string
 	file uint32 // the lower half of the inode number of the socket's file; 0 for none
+	peer uint32 // the inode of a connection's other end; 0 where it waits in the accept queue, or is closed
 }
 
 // UnixConnections appends to a slice the connected unix sockets of these names, which are as [unixSocket] has them: those made to
@@ -52,9 +55,9 @@ func (d *Diag) UnixConnections(to []Connection, names map[string]struct{}) ([]Co
 	var all []Connection
 	err := untilConsistent(func() error {
 		all = to
-		return d.unixSockets(unixRequest(1<<tcpEstablished, 0, showUnixName), netlink.Dump, func(s unixSocket) {
+		return d.unixSockets(unixRequest(1<<tcpEstablished, 0, showUnixName|showUnixPeer), netlink.Dump, func(s unixSocket) {
 			if _, ok := names[s.name]; ok {
-				all = append(all, Connection{Inode: s.inode, State: s.state, Family: unix.AF_UNIX})
+				all = append(all, Connection{Inode: s.inode, State: s.state, Family: unix.AF_UNIX, name: s.name, peer: s.peer})
 			}
 		})
 	})
@@ -183,6 +186,10 @@ func parseUnixSocket(b []byte) (unixSocket, error) {
 		case unixFile:
 			if v := attributes.Bytes(); len(v) >= 8 {
 				s.file = binary.NativeEndian.Uint32(v)
+			}
+		case unixPeer:
+			if v := attributes.Bytes(); len(v) >= 4 {
+				s.peer = binary.NativeEndian.Uint32(v)
 			}
 		}
 	}

@@ -31,12 +31,13 @@ func TestParseUnixSocket(t *testing.T) {
 		want unixSocket
 		bad  bool
 	}{
-		{"a path", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte("/run/x\x00")}), unixSocket{5, 1, "/run/x", 0}, false},
-		{"a path that fills its field", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte(strings.Repeat("x", 108))}), unixSocket{5, 1, strings.Repeat("x", 108), 0}, false},
-		{"an abstract name", unixMessage(10, 5, netlink.Attribute{Type: unixName, Data: []byte("\x00a\x00b\x00")}), unixSocket{5, 10, "\x00a\x00b\x00", 0}, false},
-		{"a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: append(file, 0, 0, 0, 0)}), unixSocket{5, 10, "", 77}, false},
-		{"half a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: file}), unixSocket{5, 10, "", 0}, false},
-		{"no name, another attribute", unixMessage(1, 0, netlink.Attribute{Type: 4, Data: make([]byte, 8)}), unixSocket{0, 1, "", 0}, false},
+		{"a path", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte("/run/x\x00")}), unixSocket{5, 1, "/run/x", 0, 0}, false},
+		{"a path that fills its field", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte(strings.Repeat("x", 108))}), unixSocket{5, 1, strings.Repeat("x", 108), 0, 0}, false},
+		{"an abstract name", unixMessage(10, 5, netlink.Attribute{Type: unixName, Data: []byte("\x00a\x00b\x00")}), unixSocket{5, 10, "\x00a\x00b\x00", 0, 0}, false},
+		{"a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: append(file, 0, 0, 0, 0)}), unixSocket{5, 10, "", 77, 0}, false},
+		{"half a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: file}), unixSocket{5, 10, "", 0, 0}, false},
+		{"no name, another attribute", unixMessage(1, 0, netlink.Attribute{Type: 4, Data: make([]byte, 8)}), unixSocket{0, 1, "", 0, 0}, false},
+		{"the other end", unixMessage(1, 5, netlink.Attribute{Type: unixPeer, Data: file}), unixSocket{5, 1, "", 0, 77}, false},
 		{"cut short", unixMessage(1, 5)[:15], unixSocket{}, true},
 		{"another family", append([]byte{unix.AF_INET}, unixMessage(1, 5)[1:]...), unixSocket{}, true},
 		{"a broken attribute", append(unixMessage(1, 5), 200, 0, 0, 0), unixSocket{}, true},

@@ -37,6 +37,9 @@
 //	connect       a starting generation finds nobody at what it has yet to claim
 //	close         nothing; that it is time to look
 //
+// A bind is the moment to plant, with two exceptions: where the old generation dials from the address (dials) it is the listen, and where a
+// unix socket is bound under a name of its own it is the rename onto the path (plantRenamed).
+//
 // # Kept paths
 //
 // Two kinds of files belong to one generation after the other, and each generation means to remove its own: pid files, and the files

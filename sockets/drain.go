@@ -2,7 +2,9 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,10 +32,13 @@ type drain struct {
 	ports map[uint16]struct{} // of TCP sockets
 	talks map[uint16]struct{} // ports of UDP sockets
 	names map[string]struct{} // of unix sockets
-	hosts map[uint32]struct{} // ports of vsock sockets
-	conns []Connection        // reused from poll to poll
-	// own are the connections, by inode, that this generation has.
-	own map[uint32]struct{}
+	// foreign tells that some of these are of other network namespaces.
+	foreign bool
+	hosts   map[uint32]struct{} // ports of vsock sockets
+	conns   []Connection        // reused from poll to poll
+	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
+	own, selves map[uint32]struct{}
+	local       map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
 
 	calm     calm
 	began    time.Time
@@ -69,6 +74,11 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 	// believed to be the end that was seen once only.
 	empty := 0
 	wait := shortestPoll
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.lastTurns(ctx)
+		}
+	}()
 	for {
 		if err := d.poll(); err != nil {
 			return err
@@ -85,6 +95,9 @@ func (t *Tracker) AwaitDrained(ctx context.Context, claimed func() []*Socket, ne
 		}
 		if d.g.opened() {
 			return ErrUngated
+		}
+		if empty > 1 && d.nextTurn(ctx) {
+			empty = 0
 		}
 		if empty > 1 {
 			if stopped, err := d.stop(ctx, stop); stopped || err != nil {
@@ -201,17 +214,23 @@ func (d *drain) gatedAddresses() {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	for _, s := range d.g.sockets {
-		switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
-		case unixSocket && s.Key.datagram():
-		case unixSocket:
-			d.names[s.Path] = struct{}{}
-		case s.Key.Address.Family == unix.AF_VSOCK:
-			d.hosts[s.Key.Address.Machine.Port] = struct{}{}
-		case s.Key.datagram():
-			d.talks[s.Key.Address.Port()] = struct{}{}
-		default:
-			d.ports[s.Key.Address.Port()] = struct{}{}
-		}
+		d.address(s)
+	}
+}
+
+// address adds a socket to those whose connections are listed.
+func (d *drain) address(s *Socket) {
+	switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
+	case unixSocket && s.Key.datagram():
+	case unixSocket:
+		d.names[s.Path] = struct{}{}
+		d.foreign = d.foreign || s.foreign
+	case s.Key.Address.Family == unix.AF_VSOCK:
+		d.hosts[s.Key.Address.Machine.Port] = struct{}{}
+	case s.Key.datagram():
+		d.talks[s.Key.Address.Port()] = struct{}{}
+	default:
+		d.ports[s.Key.Address.Port()] = struct{}{}
 	}
 }
 
@@ -226,12 +245,8 @@ func (d *drain) stagedAddresses() {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	for _, s := range from.sockets {
-		switch {
-		case s.staged == nil || !s.surplus:
-		case s.Key.datagram():
-			d.talks[s.Key.Address.Port()] = struct{}{}
-		default:
-			d.ports[s.Key.Address.Port()] = struct{}{}
+		if s.staged != nil && s.surplus {
+			d.address(s)
 		}
 	}
 }
@@ -283,6 +298,9 @@ func (d *drain) dump() (err error) {
 	}
 	if d.conns, err = d.diag.UnixConnections(d.conns, d.names); err != nil {
 		return err
+	}
+	if d.foreign {
+		d.conns = foreignConnections(d.conns, d.t.pids(), d.names)
 	}
 	if len(d.hosts) > 0 {
 		d.conns = machineConnections(d.conns, d.t.pids(), d.hosts)

@@ -144,6 +144,9 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 	}
 	defer diag.Close()
 	info, err := diag.unixSocketOf(s.Inode)
+	if err != nil && s.foreign {
+		info, err = nameOf(s) // sock_diag does not show it
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnlocated, err)
 	}
@@ -173,6 +176,12 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 		return fmt.Errorf("%w: the directory of %s is not known: %w", errUnlocated, s, errors.Join(err, errNoFile))
 	}
 	s.Key.Place = found.Place
+	if s.foreign && info.file == 0 {
+		// What is at the path is taken to be the socket's: nobody else says so.
+		if st, err := found.Stat(); err == nil {
+			info.file = uint32(st.Ino)
+		}
+	}
 	if s.file, err = fileOf(found, info.file); err != nil {
 		found.Close()
 		return fmt.Errorf("%w: %s: %w", errUnlocated, s, err)

@@ -23,6 +23,9 @@ type gate struct {
 	numbers map[int]*dummy
 	visited map[visitor]struct{}
 	over    bool // it was opened: see Ungate
+	// turns are what the generation is gated on later, see plan; planned tells that they were made.
+	turns   [][]*Socket
+	planned bool
 }
 
 // visitor is a process that was visited. Another may get its PID later, in a drain that takes long.
@@ -157,6 +160,7 @@ func (t *Tracker) Gate(ctx context.Context, sockets []*Socket) error {
 // gateMore gates more sockets. It is the caller's turn.
 func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) error {
 	t.closeReturned()
+	sockets = t.inTurn(g, sockets)
 	// From here on every new accept finds the gate. What is left is what waits already.
 	have := t.takePrepared()
 	if have == nil {
@@ -171,8 +175,11 @@ func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) erro
 	if g.empty() {
 		return nil // the clients go elsewhere, see Switch: no process needs to be looked into
 	}
-	err = t.visit(ctx, g)
-	return errors.Join(err, settleFlags(sockets))
+	err = errors.Join(t.visit(ctx, g), settleFlags(sockets))
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, t.gateRest(ctx, g))
+	}
+	return err
 }
 
 // gateLate is Gate during a drain, which ends with the gate.

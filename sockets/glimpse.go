@@ -55,11 +55,13 @@ func (t *Tracker) glimpse(r *notify.Request) (key Key, nonblock bool, err error)
 		return Key{}, false, notify.ErrTargetGone
 	}
 	kind, ok := kinds[protocol]
-	if !ok || theirs != ours {
+	if !ok || theirs != ours && kind.family != unix.AF_UNIX {
 		return Key{}, false, errNotPreservable
 	}
 	key = Key{Type: kind.kind, Protocol: kind.protocol, Address: Address{Family: kind.family}}
-	key.NetNS, err = ownNamespace()
+	if theirs == ours { // else only a path is known there, which is of no network
+		key.NetNS, err = ownNamespace()
+	}
 	return key, info.Flags&unix.O_NONBLOCK != 0, err
 }
 

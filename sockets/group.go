@@ -53,6 +53,9 @@ func (t *Tracker) Shrink(from *Preserved) {
 // Gather steers every group to its first socket, for a time in which nobody serves: how many of them the next generation will claim is
 // not known, and the first is claimed by whoever binds the address at all. The others are surplus.
 func (t *Tracker) Gather(from *Preserved) {
+	t.mu.Lock()
+	t.alone = true
+	t.mu.Unlock()
 	t.steerGroups(from, func(group []*Socket) (stay, leave []*Socket) {
 		if slices.ContainsFunc(group, func(s *Socket) bool { return s.standing || s.steered }) {
 			return group, nil // the supervisor's own wait for whoever comes; and the service's choice is the service's

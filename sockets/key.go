@@ -60,6 +60,7 @@ func (k Key) at(a Address) Key {
 	k.Address = a
 	if a.isPath() {
 		k.Address.Name = "" // see Place
+		k.NetNS = 0         // files are of no network: clients of every namespace find them (unix_find_bsd in net/unix/af_unix.c)
 	}
 	if a.Family == unix.AF_INET6 && !a.AddrPort.Addr().IsUnspecified() {
 		k.V6Only = !a.AddrPort.Addr().Is4In6()

@@ -106,7 +106,7 @@ func TestNewSocket(t *testing.T) {
 			if _, err := newSocket(fd, os.Getpid(), inode+1, own); !errors.Is(err, errNotPreservable) {
 				t.Errorf("another inode: %v", err)
 			}
-			if _, err := newSocket(fd, os.Getpid(), inode, own+1); !errors.Is(err, errNotPreservable) {
+			if _, err := newSocket(fd, os.Getpid(), inode, own+1); !errors.Is(err, errOtherNetwork) {
 				t.Errorf("another network namespace: %v", err)
 			}
 		})

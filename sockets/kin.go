@@ -42,7 +42,7 @@ func (b *binding) kin() *kin {
 	if !b.t.seeks(k.pid) {
 		return k
 	}
-	inode, ok, err := proc.DescriptorSocket(b.r.TID, b.r.FD())
+	inode, ok, err := proc.DescriptorSocket(b.r.TID, b.number)
 	if err != nil || !ok {
 		return k
 	}
@@ -52,7 +52,7 @@ func (b *binding) kin() *kin {
 		return k
 	}
 	for _, d := range descriptors {
-		if other, ok := proc.SocketInode(d.Link); ok && other == inode && d.Number != b.r.FD() {
+		if other, ok := proc.SocketInode(d.Link); ok && other == inode && d.Number != b.number {
 			k.numbers = append(k.numbers, proc.Holder{PID: k.pid, FD: d.Number})
 		}
 		if !proc.IsEpoll(d.Link) {

@@ -47,6 +47,7 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 			return notify.Continue()
 		}
 	}
+	t.heard(inode)
 	t.noteFlag(r, inode)
 	t.note(r, inode, true)
 	ping(t.toKeep)

@@ -48,6 +48,9 @@ type Socket struct {
 
 	// steered: the service has attached a program of its own to the SO_REUSEPORT group.
 	steered bool
+	// dialed: the old generation has bound other sockets to the address that it did not listen on: see dials.
+	dialed  bool
+	foreign bool // of another network namespace than the supervisor's
 	// surplus: the new generation uses fewer sockets of the group, and the group was steered away from this one; see Shrink.
 	surplus bool
 	served  bool                        // of a surplus socket: nothing waits in it any more, and the old generation is gated on it
@@ -86,6 +89,7 @@ func (s *Socket) close() {
 type Preserved struct {
 	mu      sync.Mutex
 	sockets []*Socket // in the order in which they were first listened on
+	unseen  int       // how many more the old generation listens on, which could not be copied
 	// abandoned: see Abandoned.
 	abandoned bool
 	// old is the generation that they were collected from; nil where there is none.

@@ -25,7 +25,7 @@ import (
 
 const (
 	// idleLimit is how long such a moment is looked for.
-	idleLimit = time.Second
+	idleLimit = 3 * time.Second
 	// shortestIdleLook and longestIdleLook are how often.
 	shortestIdleLook = 500 * time.Microsecond
 	longestIdleLook  = 10 * time.Millisecond
@@ -150,7 +150,7 @@ func (p *datagramProcess) silence(f *remote.Frozen) error {
 	return p.t.silence(p.g, entries, p.t.pids(), p.t.copyOfFrozen(f, p.pid))
 }
 
-// idle tells whether every thread waits: for what is to be done, as far as can be seen, and not for another socket's answer. It adds
+// idle tells whether every thread waits: for what is to be done, as far as can be seen, and not for the answer that another socket brings. It adds
 // to waited what is read from at this moment.
 func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []proc.Descriptor, waited map[int]bool) bool {
 	others := make(map[int]bool) // sockets that are not gated
@@ -173,6 +173,18 @@ func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []pro
 			}
 			waited[fd] = true
 		}
+	}
+	swaps := slices.ContainsFunc(descriptors, func(d proc.Descriptor) bool {
+		inode, ok := proc.SocketInode(d.Link)
+		_, gated := p.inodes[inode]
+		return ok && gated && (waited[d.Number] || !p.silenced[d.Number])
+	})
+	if !swaps {
+		return true // it goes on to answer by the sockets that it has
+	}
+	if diag, err := NewDiag(); err == nil {
+		defer diag.Close()
+		return len(p.t.questions(diag, []int{p.pid}, p.g, !p.forced)) == 0
 	}
 	return true
 }

@@ -27,6 +27,7 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 	p := t.preserved
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	r.preserved = p.unseen // it is to listen there, or it is not what its predecessor was
 	for _, s := range p.sockets {
 		if s.claimed || s.passed {
 			claimed[s.Key] = true

@@ -24,11 +24,16 @@ func (t *Tracker) postpones(b *binding) bool {
 	if t.stage.on || t.preserved == nil || b.own < 0 || !b.key.isTCP() || !b.key.stageable() || t.sharing != nil {
 		return false
 	}
-	if sharesPort(b.own) {
+	s := t.preserved.unclaimed(b.key)
+	switch {
+	case s == nil:
+		return false
+	case s.dialed:
+		return true
+	case sharesPort(b.own):
 		return false // the sockets of a group are claimed one by one, at their binds
 	}
-	s := t.preserved.unclaimed(b.key)
-	return s != nil && !s.late && !(b.nonblock && s.NonBlock)
+	return !s.late && !(b.nonblock && s.NonBlock)
 }
 
 // noteFlag notes, at the listen of a socket, that it is blocking yet. t.mu is not held.
@@ -60,10 +65,10 @@ func (p *Preserved) unclaimed(k Key) *Socket {
 // postpone lets the bind run on the caller's own socket. It is not ok where the kernel would not have it beside the preserved one.
 func (t *Tracker) postpone(b *binding) bool {
 	own, err := b.socketOfCaller()
-	if err != nil {
+	if err != nil || !t.mayPostpone() {
 		return false
 	}
-	list, why := t.preserved.stageable(b.key, own, false, false)
+	list, why := t.preserved.stageable(b.key, own, false, t.inGap)
 	if why != nil || len(list) == 0 {
 		return false
 	}
@@ -84,6 +89,15 @@ func (t *Tracker) postpone(b *binding) bool {
 	return true
 }
 
+// maxPostponed is how many sockets may be bound so and not listened on.
+const maxPostponed = 64
+
+func (t *Tracker) mayPostpone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.stage.postponed) < maxPostponed
+}
+
 // decide ends what postpone has begun: the caller is about to listen. It tells whether the preserved socket was planted.
 func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 	t.mu.Lock()
@@ -102,7 +116,7 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 		return false
 	}
 	defer b.close()
-	if s := t.preserved.unclaimed(key); s == nil || s.NonBlock != b.nonblock {
+	if s := t.preserved.unclaimed(key); s == nil || s.NonBlock != b.nonblock && !t.inGap {
 		if _, err := t.stageOne(b); err != nil {
 			t.cannot(r, err)
 		}
@@ -153,7 +167,7 @@ func (t *Tracker) bindingOf(r *notify.Request, key Key) (*binding, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &binding{t: t, r: r, key: key, own: fd, nonblock: info.Flags&unix.O_NONBLOCK != 0, cloexec: info.CloseOnExec()}, true
+	return &binding{t: t, r: r, number: r.FD(), key: key, own: fd, nonblock: info.Flags&unix.O_NONBLOCK != 0, cloexec: info.CloseOnExec()}, true
 }
 
 // holdAccept lets a blocking accept wait until the socket is blocking: until its predecessor is off it. The goroutine ends with the

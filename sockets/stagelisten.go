@@ -35,7 +35,7 @@ func (t *Tracker) rejoin(r *notify.Request, inode uint64) (planted bool) {
 	if err != nil {
 		fd = -1
 	}
-	b := &binding{t: t, r: r, key: s.Key, own: fd,
+	b := &binding{t: t, r: r, number: r.FD(), key: s.Key, own: fd,
 		nonblock: info.Flags&unix.O_NONBLOCK != 0, cloexec: info.CloseOnExec()}
 	defer b.close()
 	t.leave(g)

@@ -45,6 +45,7 @@ type Tracker struct {
 	giving sync.Mutex
 
 	idle    time.Duration // see CloseIdle
+	rest    time.Duration // see RestDatagrams
 	sharing *sharing      // nil where there is one copy of the service
 	asks    Asks          // see Ask
 
@@ -64,6 +65,7 @@ type Tracker struct {
 	evidence
 	starting  bool                  // readiness is still watched
 	gate      *gate                 // nil while the generation is not gated
+	alone     bool                  // when it is gated nobody else serves: see Gather
 	returning map[uint64]*returning // dummies, by inode, that are being given up again: see Ungate; owned
 	successor *Preserved            // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time             // when the tracker was made
@@ -78,6 +80,8 @@ type Tracker struct {
 	noted     int                   // how many listening sockets there ever were
 	datagrams map[uint64]struct{}   // those among them that may be datagram sockets
 	sweepAt   int                   // so many of these are looked through for closed ones
+	inquiries map[uint64]struct{}   // sockets by which it may have asked for something when it was last collected from: see questions
+	dials     dials                 // TCP sockets that were bound and may never listen
 	steered   map[uint64]struct{}   // sockets by which the service has steered their SO_REUSEPORT group
 	closed    bool                  // see gone
 	shrinking *Preserved            // of which some groups have surplus sockets; nil until Shrink
@@ -138,6 +142,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		stage:      newStage(),
 		inGap:      preserved != nil && preserved.isAbandoned(),
 		starting:   true,
+		rest:       DatagramQuiet,
 		started:    time.Now(),
 
 		sweepBoundAt: maxBound,

@@ -66,6 +66,14 @@ func (t *Tracker) rename(r *notify.Request) notify.Reply {
 	}
 	defer onto.Close()
 	k := keptAt(kept, onto)
+	if k != nil && k.own && from == nil {
+		if from = t.anyName(r, r.Int(0), r.Args[1]); from != nil {
+			defer from.Close()
+		}
+	}
+	if k != nil && k.own && from != nil && t.plantRenamed(r, k, from) {
+		return t.withheld(r, onto)
+	}
 	if k == nil || k.own && !k.replacedBy(from) {
 		return notify.Continue()
 	}
@@ -112,6 +120,19 @@ func (t *Tracker) namedLike(r *notify.Request, kept []guardedPath, dirfd int, ad
 		return nil, ""
 	}
 	return found, path
+}
+
+// anyName finds the place of a path of the caller's; nil where that can't be told. The caller closes it.
+func (t *Tracker) anyName(r *notify.Request, dirfd int, addr uint64) *paths.Found {
+	path, err := r.ReadPath(addr)
+	if err != nil {
+		return nil
+	}
+	found, err := paths.OfThread(r.TID, dirfd, path)
+	if err != nil {
+		return nil
+	}
+	return found
 }
 
 // keptAt returns which of the kept paths a place is, or nil.

@@ -61,6 +61,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, calls (connections and close), or auto (one of the first two)")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
 	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
+	f.DurationVar(&o.config.DatagramQuiet, "datagram-quiet", sockets.DatagramQuiet, "for how long an old generation must have done nothing before it ends, where it answers datagrams")
 	readyFlags(f, o)
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")
 	f.BoolVar(&o.config.StopGroup, "stop-group", false, "send it, and TERM and INT, to every process of the generation: for a wrapper that hands nothing on (sh -c, npm, make)")
@@ -152,6 +153,7 @@ func (o *options) check() error {
 	}{
 		{"drain-timeout", o.config.DrainTimeout},
 		{"idle-timeout", o.config.IdleTimeout},
+		{"datagram-quiet", o.config.DatagramQuiet},
 		{"ready-timeout", o.config.ReadyTimeout},
 		{"min-ready", o.config.MinReady},
 		{"kill-after", o.config.KillAfter},

@@ -42,6 +42,7 @@ func TestParse(t *testing.T) {
 		"stop-group":           {[]string{"--stop-group"}, func(o options) bool { return o.config.StopGroup }},
 		"kill-after":           {[]string{"--kill-after=1ms"}, func(o options) bool { return o.config.KillAfter == time.Millisecond }},
 		"idle-timeout":         {[]string{"--idle-timeout=5s"}, func(o options) bool { return o.config.IdleTimeout == 5*time.Second }},
+		"datagram-quiet":       {[]string{"--datagram-quiet=5s"}, func(o options) bool { return o.config.DatagramQuiet == 5*time.Second }},
 		"exec":                 {[]string{"--exec"}, func(o options) bool { return o.config.Mode == restart.Exec }},
 		"start-retries":        {[]string{"--start-retries=0"}, func(o options) bool { return o.config.StartRetries == 0 }},
 		"revive":               {[]string{"--revive"}, func(o options) bool { return o.config.Revive == restart.ReviveAlways }},

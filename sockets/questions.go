@@ -1,0 +1,93 @@
+package sockets
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+)
+
+// A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:
+// one with a peer, or with a port of the kernel's choice. While such a socket is open there is an answer to come.
+// Programs have others that look the same and stay, for their logs, say, or for all their questions: what was there
+// before the restart began is waited for, too, but no longer than calmLimit.
+
+// noteInquiries notes which sockets there are before a restart.
+func (t *Tracker) noteInquiries(pids []int) {
+	t.mu.Lock()
+	none := len(t.datagrams) == 0
+	t.inquiries = nil
+	t.mu.Unlock()
+	if none {
+		return
+	}
+	diag, err := NewDiag()
+	if err != nil {
+		return
+	}
+	defer diag.Close()
+	inquiries := t.questions(diag, pids, nil, true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inquiries = inquiries
+}
+
+// questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may
+// have asked for something. With old it lists also those that were there before: they are waited for no longer than
+// calmLimit. It is empty where the kernel or the processes don't tell.
+func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint64]struct{} {
+	low, high := ephemeralPorts()
+	open := make(map[uint64]struct{})
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		list, err := diag.inetSockets(family, unix.IPPROTO_UDP, 1<<tcpEstablished|1<<tcpClose, 0)
+		if err != nil {
+			return nil
+		}
+		for _, s := range list {
+			if port := s.Local.Port(); s.Inode != 0 && (s.State == tcpEstablished || port >= low && port <= high) {
+				open[uint64(s.Inode)] = struct{}{}
+			}
+		}
+	}
+	t.mu.Lock()
+	for inode := range t.listening {
+		delete(open, inode) // whatever its port is, others ask by it
+	}
+	for inode := range t.inquiries {
+		if !old {
+			delete(open, inode)
+		}
+	}
+	t.mu.Unlock()
+	if g != nil {
+		for inode := range g.datagrams() {
+			delete(open, inode)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	held, _ := proc.Holders(pids, open)
+	found := make(map[uint64]struct{}, len(held))
+	for inode := range held {
+		found[inode] = struct{}{}
+	}
+	return found
+}
+
+// ephemeralPorts is the range that the kernel chooses from (ip(7), ip_local_port_range).
+func ephemeralPorts() (low, high uint16) {
+	low, high = 32768, 60999
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if fields := strings.Fields(string(text)); err == nil && len(fields) == 2 {
+		a, errA := strconv.ParseUint(fields[0], 10, 16)
+		b, errB := strconv.ParseUint(fields[1], 10, 16)
+		if errA == nil && errB == nil {
+			low, high = uint16(a), uint16(b)
+		}
+	}
+	return low, high
+}
