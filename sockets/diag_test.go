@@ -173,8 +173,9 @@ func TestDiagClosedByTheService(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// It is none where the kernel's table of such connections is full (tcp_max_tw_buckets): other tests fill it now and then.
 	diagUntil(t, d, portSet(s.port), "closed, with a client that is not done", func(l []Connection) bool {
-		return len(l) == 1 && l[0].Inode == 0 && l[0].State == tcpFinWait2
+		return len(l) == 0 || len(l) == 1 && l[0].Inode == 0 && l[0].State == tcpFinWait2
 	})
 }
 
