@@ -102,6 +102,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		}
 		t.inTheWay(b)
 		t.confine(b)
+		t.noteJoining(r)
 	}
 	if shared {
 		later = true

@@ -188,6 +188,7 @@ type evidence struct {
 	looks       map[uint64]*looks           // socket → how often it was looked for who waits
 	acceptsAt   map[int]struct{}            // numbers at which processes accept that may not be looked into; while it starts
 	chosen      map[uint64]struct{}         // sockets whose port is the kernel's choice
+	joining     map[uint64]struct{}         // sockets that were bound to a predecessor's address and have not listened; while it starts
 	late        map[uint64]lateListener     // listening sockets that were opened after it was ready
 	sweepLateAt int                         // so many of these are looked through for closed ones
 	sessions    bool                        // some of those were closed again
@@ -208,6 +209,7 @@ func newEvidence() evidence {
 		looks:       make(map[uint64]*looks),
 		acceptsAt:   make(map[int]struct{}),
 		chosen:      make(map[uint64]struct{}),
+		joining:     make(map[uint64]struct{}),
 		late:        make(map[uint64]lateListener),
 		sweepLateAt: minSweep,
 	}

@@ -69,11 +69,12 @@ func (t *Tracker) note(r *notify.Request, inode uint64, settles bool) {
 		pid, _ = proc.Tgid(r.TID)
 	}
 	planted := t.preserved.withInode(inode) != nil // late or not, that is no session's
+	serves := !planted && t.servesAlready(inode)
 	t.mu.Lock()
 	if pid != 0 {
 		t.listeners[pid] = struct{}{}
 	}
-	if t.number(inode) && !t.starting && !planted {
+	if t.number(inode) && (!t.starting && !planted || serves) {
 		t.noteLate(inode)
 	}
 	if settles {

@@ -99,6 +99,61 @@ func (t *Tracker) serviceInodes() []uint64 {
 	return list
 }
 
+// servesAlready tells of a generation that is not known to be ready yet whether it has clients, or waits for them, on a socket that it has claimed,
+// so that what it is about to listen on may be a session's. What has an address of its predecessor's is not.
+func (t *Tracker) servesAlready(inode uint64) bool {
+	t.mu.Lock()
+	starting := t.starting
+	_, known := t.listening[inode]
+	_, joins := t.joining[inode]
+	delete(t.joining, inode)
+	t.mu.Unlock()
+	if !starting || known || joins || t.preserved == nil || t.standsFor(inode) != nil {
+		return false
+	}
+	serving := make(map[uint64]struct{})
+	for _, s := range t.preserved.Claimed() {
+		serving[s.Inode] = struct{}{}
+	}
+	for _, own := range t.listeningInodes() {
+		if t.standsFor(own) != nil {
+			serving[own] = struct{}{}
+		}
+	}
+	if len(serving) == 0 {
+		return false
+	}
+	pids := t.pids()
+	if s := lookAt(pids, serving); len(s.waiting) > 0 {
+		return true
+	}
+	if err := t.lookForAccepted(pids, serving); err != nil {
+		t.log.Debug("cannot look for accepted connections", "error", err.Error())
+	}
+	for inode := range serving {
+		if t.waitersOn(inode) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// maxJoining bounds how many sockets are remembered that have a predecessor's address and have not listened.
+const maxJoining = 1024
+
+// noteJoining notes that the caller's own socket is about to get an address of its predecessor's: it joins a SO_REUSEPORT group.
+func (t *Tracker) noteJoining(r *notify.Request) {
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.starting && len(t.joining) < maxJoining {
+		t.joining[inode] = struct{}{}
+	}
+}
+
 // maxChosen bounds how many sockets are remembered whose port the kernel has chosen. Most are of clients, and are not listened on.
 const maxChosen = 1024
 
