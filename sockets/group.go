@@ -51,8 +51,10 @@ func (t *Tracker) Shrink(from *Preserved) {
 }
 
 // Gather steers every group to its first socket, for a time in which nobody serves: how many of them the next generation will claim is
-// not known, and the first is claimed by whoever binds the address at all. The others are surplus.
+// not known, and the first is claimed by whoever binds the address at all. The others are surplus. Before that it looks, for two seconds at most, on which
+// sockets the generation waits: its successor is not asked to wait on others, and can't be compared with it later.
 func (t *Tracker) Gather(from *Preserved) {
+	t.watchWaiting(from)
 	t.mu.Lock()
 	t.alone = true
 	t.mu.Unlock()

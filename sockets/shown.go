@@ -3,6 +3,7 @@ package sockets
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -253,6 +254,30 @@ func (t *Tracker) lookAfterOld(must map[uint64]*Socket, r *readiness) {
 		u.dropped = u.misses > 2 // it may be inside of a message for a moment
 		return u.dropped
 	})
+}
+
+// watchWaiting looks at the generation, which serves, until it is known of each of the sockets whether it waits on it. The time that this takes is
+// that after which it counts as never waiting.
+func (t *Tracker) watchWaiting(from *Preserved) {
+	const each = enoughLookTime / enoughLooks
+	limit := time.Now().Add(2 * enoughLookTime)
+	for ; time.Now().Before(limit); time.Sleep(each) {
+		unknown := make(map[uint64]struct{})
+		for _, s := range from.Sockets() {
+			if t.waitersOn(s.Inode) == 0 && !t.neverWaits(s.Inode) && !s.standing {
+				unknown[s.Inode] = struct{}{}
+			}
+		}
+		pids := t.pids()
+		if len(unknown) == 0 || len(pids) == 0 {
+			return
+		}
+		s := lookAt(pids, unknown)
+		t.witness(s, unknown)
+		if err := t.lookForAccepted(pids, unknown); err != nil || s.blind != nil {
+			return
+		}
+	}
 }
 
 // seeAccepting notes as waited on what processes accept at that may not be looked into: at these numbers others, whose children they are, have

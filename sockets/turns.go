@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
 )
 
 // A generation may need its own sockets to answer its clients: a front process asks a back process of the same service.
@@ -160,19 +162,51 @@ func (t *Tracker) usage(streams []*Socket) (map[*Socket]use, error) {
 		return nil, err
 	}
 	used := make(map[*Socket]use)
+	queued := make(map[uint64][]*Socket) // the other end of a connection that waits to be accepted → what it waits in
 	for _, c := range d.conns {
 		_, inner := d.selves[c.Inode]
 		_, own := d.own[c.Inode]
 		// One that waits to be accepted is as good as accepted.
-		outside := own || c.Inode == 0 && (c.State == tcpEstablished || c.State == tcpCloseWait)
-		for _, s := range streams {
-			if d.madeTo(c, s) {
-				u := used[s]
-				used[s] = use{u.outside || outside, u.inner || inner}
+		waits := c.Inode == 0 && (c.State == tcpEstablished || c.State == tcpCloseWait)
+		if !inner && !own && !waits {
+			continue
+		}
+		peer := otherEnd{}
+		if !inner {
+			if peer = d.peerOf(c); peer.inode == 0 && d.isOfHere(c) {
+				continue // its client is gone
 			}
+		}
+		for _, s := range streams {
+			if !d.madeTo(c, s) {
+				continue
+			}
+			if waits && peer.inode != 0 {
+				queued[uint64(peer.inode)] = append(queued[uint64(peer.inode)], s)
+				continue
+			}
+			u := used[s]
+			used[s] = use{u.outside || !inner, u.inner || inner}
+		}
+	}
+	peers := make(map[uint64]struct{})
+	for inode := range queued {
+		peers[inode] = struct{}{}
+	}
+	held, _ := proc.Holders(t.pids(), peers)
+	for inode, list := range queued {
+		inner := len(held[inode]) > 0
+		for _, s := range list {
+			u := used[s]
+			used[s] = use{u.outside || !inner, u.inner || inner}
 		}
 	}
 	return used, nil
+}
+
+// isOfHere tells whether a connection's client is on this machine, and in this network namespace: it would be found.
+func (d *drain) isOfHere(c Connection) bool {
+	return c.Family != unix.AF_UNIX && c.Family != unix.AF_VSOCK && c.Remote.IsValid() && d.isLocal(c)
 }
 
 // madeTo tells whether a connection was made to the address of a socket, as far as the drain can tell them apart.
