@@ -75,6 +75,12 @@ func (f found) inFlight() error {
 	return fmt.Errorf("listening socket %s: %w", strings.Join(names, ", "), errInFlight)
 }
 
+// stillOpen tells whether a socket listens, whoever has it. Where that can't be told it is taken to do so.
+func stillOpen(inode uint64) bool {
+	open, err := listening(map[uint64]struct{}{inode: {}})
+	return err != nil || len(open) > 0
+}
+
 // listening picks those sockets of this network namespace that listen, or, datagram sockets, are bound, and names them.
 func listening(inodes map[uint64]struct{}) (map[uint64]string, error) {
 	diag, err := NewDiag()

@@ -45,9 +45,16 @@ func (t *Tracker) sweepLate() {
 		t.mu.Unlock()
 	}()
 	holders, opaque := proc.Holders(t.pids(), late)
+	open, err := listening(late)
+	if err != nil {
+		return
+	}
 	for inode := range late {
 		if len(holders[inode]) > 0 || len(opaque) > 0 && len(late) <= maxUnseen {
 			continue
+		}
+		if _, ok := open[inode]; ok {
+			continue // in a message (SCM_RIGHTS)
 		}
 		t.mu.Lock()
 		delete(t.late, inode)

@@ -103,9 +103,10 @@ func (t *Tracker) lookForWaiters(r *readiness, must map[uint64]*Socket, n int) {
 		for _, inode := range silent() {
 			own := must[inode] == nil || must[inode].Inode != inode
 			switch _, held := s.held[inode]; {
-			case own && !held && s.blind == nil:
+			case own && !held && s.blind == nil && !stillOpen(inode):
 				t.forget(inode) // it was closed again, or its listen has failed
 				delete(must, inode)
+			case own: // in a message (SCM_RIGHTS), if nobody has it
 			case must[inode] != nil && !held && s.blind == nil && must[inode].passed:
 				delete(must, inode) // it has no use for it
 			case must[inode] != nil && !held && s.blind == nil:

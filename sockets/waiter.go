@@ -20,6 +20,7 @@ type waiter struct {
 	// continued is when it was let go on, for one whose position is not known: whether it was inside an accept
 	// at all shows by its asking again, at once, or not.
 	continued time.Time
+	ran       time.Duration // for how long it had run at the first look; negative where that can't be told
 }
 
 // waiters finds those that wait on the sockets that which picks by their inodes. Of processes that can't be looked into it finds
@@ -42,22 +43,30 @@ func (t *Tracker) waiters(ctx context.Context, which func(inode uint64) bool, sw
 		if err != nil {
 			continue
 		}
-		candidates = append(candidates, &waiter{pid: pid, tid: tid, call: call})
+		w := &waiter{pid: pid, tid: tid, call: call}
+		if w.ran, err = proc.RunTime(pid, tid); err != nil {
+			w.ran = -1
+		}
+		candidates = append(candidates, w)
 	}
 	return waiting(ctx, candidates)
 }
 
 // waiting picks those that are blocked in their call. One look does not tell: a thread
 // whose call is just being answered looks as if it were inside, and a running
-// one may be on its way. All are looked at again after they had time to go on.
+// one may be on its way. All are looked at again after they had time to go on: not by the clock, for on a busy machine a thread may be kept from
+// running in the midst of its call for long, but by how long they have run.
 func waiting(ctx context.Context, undecided []*waiter) []*waiter {
 	const (
-		looks    = 20
+		looks    = 20 // where it can't be told how long a thread has run
 		interval = time.Millisecond
+		longest  = 10 * time.Millisecond
+		limit    = 5 * time.Second
 	)
 	var found []*waiter
-	for look := 0; look < looks && len(undecided) > 0; look++ {
-		if look > 0 && !pause(ctx, interval) {
+	began := time.Now()
+	for look := 0; len(undecided) > 0 && time.Since(began) < limit; look++ {
+		if look > 0 && !pause(ctx, min(time.Duration(look)*interval, longest)) {
 			return append(found, undecided...)
 		}
 		var next []*waiter
@@ -71,7 +80,9 @@ func waiting(ctx context.Context, undecided []*waiter) []*waiter {
 			case inCall:
 				w.seen++
 			case onTheMove:
-				w.seen = 0
+				if w.seen = 0; w.hasRun() || w.ran < 0 && look >= looks {
+					continue
+				}
 			}
 			if w.seen > 1 {
 				found = append(found, w)
@@ -82,6 +93,13 @@ func waiting(ctx context.Context, undecided []*waiter) []*waiter {
 		undecided = next
 	}
 	return found
+}
+
+// hasRun tells whether the thread has run for so long since the first look that it can't be inside the same call and never have waited in it.
+func (w *waiter) hasRun() bool {
+	const enough = 2 * time.Millisecond
+	now, err := proc.RunTime(w.pid, w.tid)
+	return w.ran >= 0 && (err != nil || now-w.ran >= enough)
 }
 
 // position is where a thread is seen to be.
