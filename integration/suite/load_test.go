@@ -168,6 +168,22 @@ func (l *load) awaitNewPID(before int) {
 	}
 }
 
+// awaitRequests waits until n requests have ended.
+func (l *load) awaitRequests(n int) {
+	l.t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		ended := l.requests
+		l.mu.Unlock()
+		if ended >= n {
+			return
+		}
+		if time.Now().After(limit) {
+			l.t.Fatalf("%d requests have ended, want %d", ended, n)
+		}
+	}
+}
+
 // check ends the load and fails the test for every failed request.
 func (l *load) check(what string) {
 	l.t.Helper()

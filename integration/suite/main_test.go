@@ -6,7 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -31,10 +34,26 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(dir)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	go watchMemory() // ends with the process
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("huptime/integration/suite.watchMemory"), goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
+}
+
+// watchMemory ends the tests, and says where they are, before they take what the machine has: with it go all other programs on it.
+func watchMemory() {
+	const (
+		most  = 4 << 30
+		every = time.Second
+	)
+	for range time.Tick(every) {
+		var m runtime.MemStats
+		if runtime.ReadMemStats(&m); m.HeapAlloc > most {
+			debug.SetTraceback("all")
+			panic(fmt.Sprintf("the tests take %d MiB of memory", m.HeapAlloc>>20))
+		}
+	}
 }
 
 func build(dir string) error {

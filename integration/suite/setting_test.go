@@ -52,7 +52,7 @@ func failsToRestart(t *testing.T, h *supervisor, s service, generation int, reas
 	if r := s.mustAnswer(t); r.pid != old.pid {
 		t.Errorf("%s answers after the failed restart, want %s", r.pid, old.pid)
 	}
-	l.end()
+	l.awaitRequests(1)
 	l.check("failed restart")
 	return failed
 }
@@ -63,7 +63,7 @@ func restarts(t *testing.T, h *supervisor, s service, generation int) {
 	l := startLoad(t, s.addr, s.ask, 2)
 	h.hup()
 	h.await("restart finished", generation)
-	l.end()
+	l.awaitRequests(1)
 	l.check("restart")
 }
 
