@@ -22,6 +22,7 @@ func (d *drain) attribute() {
 	}
 	d.own, d.selves = make(map[uint32]struct{}), nil
 	if len(accepted) == 0 {
+		d.between = nil
 		return
 	}
 	held, opaque := proc.Holders(d.t.pids(), accepted)
@@ -34,6 +35,12 @@ func (d *drain) attribute() {
 		delete(accepted, uint64(inode))
 	}
 	if len(opaque) == 0 {
+		for inode := range held {
+			delete(accepted, inode)
+		}
+		if len(accepted) > 0 {
+			d.handedOver(accepted)
+		}
 		return
 	}
 	theirs, _ := proc.Holders(d.newer(), accepted)

@@ -38,7 +38,9 @@ type drain struct {
 	conns   []Connection        // reused from poll to poll
 	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
 	own, selves map[uint32]struct{}
-	local       map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
+	// between are connections that no process had at the last look, and since when; they are among own. See handedOver.
+	between map[uint64]time.Time
+	local   map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
 
 	calm     calm
 	began    time.Time
@@ -269,7 +271,7 @@ func (d *drain) poll() error {
 	}
 	if d.own != nil {
 		d.keepAlive()
-		if len(d.own) > 0 {
+		if len(d.own) > 0 && len(d.between) == 0 {
 			return nil
 		}
 	}

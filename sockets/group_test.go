@@ -272,7 +272,7 @@ func TestGather(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			group := groupOf(t, 4, kind.address, kind.kind, kind.protocol)
 			p := &Preserved{sockets: group}
-			NewTracker(1, "connections", nil, nil, nil, nil).Gather(p)
+			NewTracker(1, "connections", nil, func() []int { return nil }, NewKnocks(), nil).Gather(p)
 			for range 32 {
 				ask(t, group[0].Key)
 			}
