@@ -117,11 +117,20 @@ func readMap(file string) ([]idRange, error) {
 	if err != nil {
 		return nil, err
 	}
+	list, err := parseMap(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w in %s", err, file)
+	}
+	return list, nil
+}
+
+// parseMap never returns nil without an error: that would be all ids.
+func parseMap(b []byte) ([]idRange, error) {
 	list := []idRange{}
 	for line := range bytes.Lines(b) {
 		var inside, outside, count uint32
 		if _, err := fmt.Sscan(string(line), &inside, &outside, &count); err != nil {
-			return nil, fmt.Errorf("%w: %q in %s", proc.ErrFormat, line, file)
+			return nil, fmt.Errorf("%w: %q", proc.ErrFormat, line)
 		}
 		list = append(list, idRange{outside, count})
 	}
