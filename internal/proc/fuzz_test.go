@@ -89,8 +89,8 @@ func FuzzSocketProtocol(f *testing.F) {
 	for _, seed := range [][3]byte{{0, 0, 0}, {1, 0, 3}, {0, 1, 0}, {2, 0, 0}, {2, 1, 0}, {2, 2, 0}, {0, 3, 4}} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	f.Fuzz(func(t *testing.T, family, kind, protocol byte) {
-		fd, err := unix.Socket(families[int(family)%len(families)], kinds[int(kind)%len(kinds)]|unix.SOCK_CLOEXEC, protocols[int(protocol)%len(protocols)])
+	f.Fuzz(func(t *testing.T, family, sort, protocol byte) {
+		fd, err := unix.Socket(families[int(family)%len(families)], kinds[int(sort)%len(kinds)]|unix.SOCK_CLOEXEC, protocols[int(protocol)%len(protocols)])
 		if err != nil {
 			return
 		}
@@ -100,14 +100,15 @@ func FuzzSocketProtocol(f *testing.F) {
 			t.Fatalf("%q, %v", name, err)
 		}
 		domain, errDomain := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		kind, errKind := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 		number, errNumber := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-		if errDomain != nil || errNumber != nil {
-			t.Fatal(errDomain, errNumber)
+		if err := errors.Join(errDomain, errKind, errNumber); err != nil {
+			t.Fatal(err)
 		}
 		internet := domain == unix.AF_INET || domain == unix.AF_INET6
 		// What restarts hang on: package sockets asks whether "TCP" is in it.
-		if tcp := internet && (number == unix.IPPROTO_TCP || number == unix.IPPROTO_MPTCP); strings.Contains(name, "TCP") != tcp {
-			t.Fatalf("protocol %d of family %d is %q", number, domain, name)
+		if tcp := internet && kind == unix.SOCK_STREAM && (number == unix.IPPROTO_TCP || number == unix.IPPROTO_MPTCP); strings.Contains(name, "TCP") != tcp {
+			t.Fatalf("protocol %d of type %d of family %d is %q", number, kind, domain, name)
 		}
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
