@@ -13,18 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The arguments are the words in memory, as many as the call has, and nothing of the registers; nothing else is read; and where they can't be read
-// the call stays another one with the arguments that it has.
+// The arguments are the words in memory, as many as the call has, and nothing of the registers; nothing else is read;
+// and where they can't be read the call stays another one with the arguments that it has.
 func FuzzDecodeSocketcall(f *testing.F) {
 	f.Add(uint64(2), uint64(0xffffd5c0), []byte("\x05\x00\x00\x00\xe0\xd5\xff\xff\x10\x00\x00\x00"), uint64(0))
 	f.Add(uint64(4), uint64(0xffffd5c0), []byte("\x05\x00\x00\x00\x80\x00\x00\x00"), ^uint64(0))
-	f.Add(uint64(18), uint64(1<<32|0x08048000), []byte("\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00"), uint64(7))
+	f.Add(uint64(18),
+		uint64(1<<32|0x08048000), []byte("\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00"), uint64(7))
 	f.Add(uint64(5), uint64(0), []byte{}, uint64(1))
 	f.Add(uint64(1<<32|1), uint64(0), []byte{}, uint64(1))
 	calls := map[uint32]struct {
 		call Call
 		size int
-	}{2: {CallBind, 12}, 3: {CallConnect, 12}, 4: {CallListen, 8}, 5: {CallAccept, 12}, 18: {CallAccept, 16}} // include/uapi/linux/net.h
+	}{2: {CallBind, 12}, 3: {CallConnect, 12}, 4: {CallListen, 8},
+		5: {CallAccept, 12}, 18: {CallAccept, 16}} // include/uapi/linux/net.h
 	f.Fuzz(func(t *testing.T, which, at uint64, memory []byte, other uint64) {
 		given := [6]uint64{which, at, other, other + 1, other + 2, other + 3}
 		r := Request{Arch: ArchI386, Number: i386Socketcall, Args: given}
@@ -68,14 +70,16 @@ func FuzzReadPath(f *testing.F) {
 		}
 		base, offset = base&^(smallestPage-1), offset%smallestPage
 		// One page or several, and nothing behind them.
-		memory := append(bytes.Repeat([]byte{'~'}, int(offset)), bytes.Repeat(path, min(int(repeat)+1, 2*unix.PathMax/(len(path)+1)+1))...)
+		times := min(int(repeat)+1, 2*unix.PathMax/(len(path)+1)+1)
+		memory := append(bytes.Repeat([]byte{'~'}, int(offset)), bytes.Repeat(path, times)...)
 		for len(memory)%smallestPage != 0 {
 			memory = append(memory, '~')
 		}
 		total := 0
 		got, err := readPath(base+uint64(offset), func(addr uint64, buf []byte) error {
 			at := addr - base
-			if total += len(buf); len(buf) == 0 || total > unix.PathMax || at/smallestPage != (at+uint64(len(buf))-1)/smallestPage {
+			if total += len(buf); len(buf) == 0 || total > unix.PathMax ||
+				at/smallestPage != (at+uint64(len(buf))-1)/smallestPage {
 				t.Fatalf("%d bytes at %d, %d in all", len(buf), at, total)
 			}
 			if at >= uint64(len(memory)) {
@@ -101,8 +105,8 @@ func FuzzReadPath(f *testing.F) {
 	})
 }
 
-// What is sent arrives. Whatever else comes is one error or none, and of the descriptors that come with it no other is left open than the one that is
-// returned.
+// What is sent arrives. Whatever else comes is one error or none, and of the descriptors that come with it no other is
+// left open than the one that is returned.
 func FuzzReceiveMessage(f *testing.F) {
 	whole, err := json.Marshal(message{Failed: &LaunchError{Op: opFind, Command: "nginx", Errno: unix.ENOENT}})
 	if err != nil {
@@ -129,7 +133,8 @@ func FuzzReceiveMessage(f *testing.F) {
 			t.Fatal(err)
 		}
 		var got instructions
-		if fd, err := receiveMessage(pair[0], &got); fd != -1 || err != nil || !bytes.Equal(got.Program, sent.Program) || !bytes.Equal(got.Dir, sent.Dir) ||
+		if fd, err := receiveMessage(pair[0], &got); fd != -1 || err != nil || !bytes.Equal(got.Program, sent.Program) ||
+			!bytes.Equal(got.Dir, sent.Dir) ||
 			got.Hangup != sent.Hangup || got.Trial != sent.Trial {
 			t.Fatalf("%+v, %d, %v, want %+v", got, fd, err, sent)
 		}

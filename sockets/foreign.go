@@ -80,7 +80,8 @@ func connectedIn(text []byte, names map[string]struct{}) (list []Connection) {
 	return list
 }
 
-// nameBefore finds which of the names a text begins with, after a blank, that ends a line there. Of two it is the longer one.
+// nameBefore finds which of the names a text begins with, after a blank, that ends a line there. Of two it is the
+// longer one.
 func nameBefore(text []byte, names map[string]struct{}) (found string, ok bool) {
 	text, ok = bytes.CutPrefix(text, []byte(" "))
 	if !ok {

@@ -20,8 +20,8 @@ import (
 	"huptime/internal/proc"
 )
 
-// Whatever call a thread is in, of whatever ABI, and whatever it points to: the descriptors that it waits on are those that the kernel would look at, and
-// no more of its memory is read than the call has.
+// Whatever call a thread is in, of whatever ABI, and whatever it points to: the descriptors that it waits on are those
+// that the kernel would look at, and no more of its memory is read than the call has.
 func FuzzWaitsAt(f *testing.F) {
 	pollfds := []byte("\x05\x00\x00\x00\x01\x00\x00\x00\xff\xff\xff\xff\x01\x00\x00\x00\x06\x00\x00\x00\x04\x00\x01\x00")
 	f.Add(byte(abi.AMD64), int64(7), uint64(0x7ffd1000), uint64(3), pollfds)
@@ -94,15 +94,18 @@ func FuzzWaitsAt(f *testing.F) {
 // What the kernel writes is counted, nothing else is, and no name counts.
 func FuzzContextSwitches(f *testing.F) {
 	// Of Linux 6.18, cut.
-	f.Add([]byte("Name:\tnginx\nThreads:\t1\nCpus_allowed:\t3\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t1507\nnonvoluntary_ctxt_switches:\t21\n"),
+	f.Add([]byte("Name:\tnginx\nThreads:\t1\nCpus_allowed:\t3\nMems_allowed_list:\t0\n"+
+		"voluntary_ctxt_switches:\t1507\nnonvoluntary_ctxt_switches:\t21\n"),
 		"\nvoluntary_ctxt_switches:\t9\n", uint32(1507), uint32(21))
-	f.Add([]byte("voluntary_ctxt_switches:\t18446744073709551616\nvoluntary_ctxt_switches\n:"), "a:voluntary_ctxt_switches", uint32(0), ^uint32(0))
+	f.Add([]byte("voluntary_ctxt_switches:\t18446744073709551616\nvoluntary_ctxt_switches\n:"),
+		"a:voluntary_ctxt_switches", uint32(0), ^uint32(0))
 	escaped := strings.NewReplacer("\n", `\n`, `\`, `\\`) // fs/proc/array.c, proc_task_name
 	f.Fuzz(func(t *testing.T, b []byte, name string, voluntary, not uint32) {
 		if n := switchesIn(b); n != 0 && !bytes.Contains(b, []byte("voluntary_ctxt_switches:")) {
 			t.Fatalf("%q: %d", b, n)
 		}
-		text := fmt.Appendf(nil, "Name:\t%s\nPid:\t7\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n", escaped.Replace(name), voluntary, not)
+		text := fmt.Appendf(nil, "Name:\t%s\nPid:\t7\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n",
+			escaped.Replace(name), voluntary, not)
 		if n := switchesIn(text); n != uint64(voluntary)+uint64(not) {
 			t.Fatalf("%q: %d", text, n)
 		}
@@ -114,7 +117,8 @@ func FuzzPortRange(f *testing.F) {
 	f.Add("1 65536", uint16(0), ^uint16(0))
 	f.Add("-1 2 3", uint16(1), uint16(1))
 	f.Fuzz(func(t *testing.T, text string, from, to uint16) {
-		if low, high, ok := portRange(text); !ok && (low != 0 || high != 0) || ok && !strings.ContainsAny(text, "0123456789") {
+		low, high, ok := portRange(text)
+		if !ok && (low != 0 || high != 0) || ok && !strings.ContainsAny(text, "0123456789") {
 			t.Fatalf("%q: %d to %d, %t", text, low, high, ok)
 		}
 		if low, high, ok := portRange(fmt.Sprintf("%d\t%d\n", from, to)); !ok || low != from || high != to {
@@ -123,21 +127,23 @@ func FuzzPortRange(f *testing.F) {
 	})
 }
 
-// The connections that a list has been written of are found, to the names that were asked for, whatever others are called; from any
-// other text come inodes that are in it, and names that were asked for.
+// The connections that a list has been written of are found, to the names that were asked for, whatever others are
+// called; from any other text come inodes that are in it, and names that were asked for.
 func FuzzConnectedIn(f *testing.F) {
 	f.Add([]byte("Num       RefCount Protocol Flags    Type St Inode Path\n"+
 		"00000000b2e7f2d1: 00000002 00000000 00010000 0001 01 20489 /run/app.sock\n"+
 		"000000004f2d2e0a: 00000003 00000000 00000000 0001 03 31881 /run/app.sock\n"+
 		"000000001c8d7a77: 00000003 00000000 00000000 0001 03  1882\n"+
-		"000000001c8d7a78: 00000002 00000000 00000000 0002 01 18832 @/tmp/.X11-unix/X0\n"), "/run/app.sock", "/run/other", uint32(31881))
+		"000000001c8d7a78: 00000002 00000000 00000000 0002 01 18832 @/tmp/.X11-unix/X0\n"),
+		"/run/app.sock", "/run/other", uint32(31881))
 	f.Add([]byte("03"), "/a", "/tmp/x /a", uint32(0))
 	f.Add([]byte{}, "/a", "/a\n0: 00000003 00000000 00000000 0001 03 7 /a", uint32(1))
 	f.Add([]byte("0: 3 0 0 1 03 4294967296 /a\n0: 3 0 0 1 03 00000000001 /a"), "/a", "/a\n/b", ^uint32(0))
 	f.Fuzz(func(t *testing.T, text []byte, name, other string, inode uint32) {
 		names := map[string]struct{}{name: {}}
 		for _, c := range connectedIn(text, names) {
-			if c.name != name || c.Inode == 0 || !bytes.Contains(text, []byte(name)) || !bytes.Contains(text, fmt.Append(nil, c.Inode)) ||
+			if c.name != name || c.Inode == 0 || !bytes.Contains(text, []byte(name)) ||
+				!bytes.Contains(text, fmt.Append(nil, c.Inode)) ||
 				c.Family != unix.AF_UNIX || c.State != tcpEstablished {
 				t.Fatalf("%q: %+v", text, c)
 			}
@@ -174,7 +180,8 @@ func FuzzConnectedIn(f *testing.F) {
 // What a struct tcp_info says is read where the kernel's has it, however long it is: each kernel has its own length.
 func FuzzTCPInfo(f *testing.F) {
 	f.Add([]byte{}, uint16(248), uint64(1), uint64(0), uint32(10), uint32(20))
-	f.Add([]byte("\x06\x00\x08\x00cubi\x0c\x00\x02\x00\x01\x00\x00\x00\x00\x00\x00\x00"), uint16(104), uint64(0), uint64(0), uint32(1), uint32(0))
+	f.Add([]byte("\x06\x00\x08\x00cubi\x0c\x00\x02\x00\x01\x00\x00\x00\x00\x00\x00\x00"),
+		uint16(104), uint64(0), uint64(0), uint32(1), uint32(0))
 	f.Add([]byte("\xff\xff\x02\x00"), uint16(135), uint64(2), uint64(1), ^uint32(0), uint32(7))
 	f.Add([]byte("\x03\x00\x02\x00"), uint16(56), uint64(0), ^uint64(0), uint32(0), uint32(0))
 	f.Fuzz(func(t *testing.T, attributes []byte, length uint16, acked, received uint64, sent, heard uint32) {
@@ -190,7 +197,9 @@ func FuzzTCPInfo(f *testing.F) {
 		binary.NativeEndian.PutUint64(info[120:], acked)
 		binary.NativeEndian.PutUint64(info[128:], received)
 		info = info[:int(length)%(len(info)+1)]
-		whole, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: 6, Data: []byte("cubic\x00")}, {Type: attributeInfo, Data: info}, {Type: 3, Data: make([]byte, 12)}})
+		whole, err := netlink.MarshalAttributes([]netlink.Attribute{
+			{Type: 6, Data: []byte("cubic\x00")}, {Type: attributeInfo, Data: info}, {Type: 3, Data: make([]byte, 12)},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,8 +74,8 @@ func waitsForDescriptors(call abi.Call) bool {
 // maxPolled bounds what is read of one call's descriptors.
 const maxPolled = 4096
 
-// fewPolled is how many descriptors are looked at of a call that has this many. It is an int to the kernel: what is above in the register
-// does not count.
+// fewPolled is how many descriptors are looked at of a call that has this many. It is an int to the kernel: what is
+// above in the register does not count.
 func fewPolled(n uint64) uint64 { return min(uint64(uint32(n)), maxPolled) }
 
 // memory copies a piece of a process's memory; nil where that can't be.
@@ -98,7 +98,8 @@ func memoryOf(tid int) memory {
 	}
 }
 
-// polled reads an array of struct pollfd (poll(2)): an int and two shorts each. Those with a negative one are for nothing.
+// polled reads an array of struct pollfd (poll(2)): an int and two shorts each. Those with a negative one are for
+// nothing.
 func polled(b []byte) []int {
 	var fds []int
 	for ; len(b) >= 8; b = b[8:] {
@@ -109,8 +110,8 @@ func polled(b []byte) []int {
 	return fds
 }
 
-// selected reads an fd_set (select(2)) of n descriptors: one bit for each, in longs, which on a little-endian machine are the same as bytes,
-// however long they are. What is behind the nth bit is not for the call.
+// selected reads an fd_set (select(2)) of n descriptors: one bit for each, in longs, which on a little-endian machine
+// are the same as bytes, however long they are. What is behind the nth bit is not for the call.
 func selected(b []byte, n int) []int {
 	var fds []int
 	for i, bits := range b {

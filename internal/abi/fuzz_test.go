@@ -15,7 +15,8 @@ func fuzzed(a byte) ABI { return ABI(a % (byte(ARM) + 2)) }
 // Words written down again are what was read, but for what is left behind the last whole one.
 func FuzzWords(f *testing.F) {
 	// What /proc/PID/auxv begins with (AT_SYSINFO_EHDR, 33), of 64-bit and of 32-bit programs.
-	f.Add(byte(AMD64), []byte("\x21\x00\x00\x00\x00\x00\x00\x00\x00\xf0\x9c\xf7\xff\x7f\x00\x00\x33\x00\x00\x00\x00\x00\x00\x00"))
+	f.Add(byte(AMD64),
+		[]byte("\x21\x00\x00\x00\x00\x00\x00\x00\x00\xf0\x9c\xf7\xff\x7f\x00\x00\x33\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add(byte(I386), []byte("\x20\x00\x00\x00\xd0\x55\xf0\xf7\x21\x00\x00\x00\x00\x50\xf0\xf7\x33\x00"))
 	f.Add(byte(Unknown), []byte("1234567"))
 	f.Fuzz(func(t *testing.T, which byte, b []byte) {
@@ -98,7 +99,8 @@ func FuzzRights(f *testing.F) {
 			return int(pointer)
 		}
 		iov, control, length := offset(at(2*word)), offset(at(4*word)), int(at(5*word))
-		if at(0) != 0 || at(3*word) != 1 || iov < 7*word || iov+2*word > len(b) || control < iov+2*word || control+length > len(b) {
+		if at(0) != 0 || at(3*word) != 1 || iov < 7*word || iov+2*word > len(b) || control < iov+2*word ||
+			control+length > len(b) {
 			t.Fatalf("%s: %x", a, b)
 		}
 		if sent := offset(at(iov)); sent != len(b)-1 || at(iov+word) != 1 || sent < control+length {
@@ -123,8 +125,8 @@ func FuzzRights(f *testing.F) {
 	})
 }
 
-// Which call a number is does not hang on x32's bit, nor on a first argument but where the arguments are in memory; and a
-// call that has one number is made by that.
+// Which call a number is does not hang on x32's bit, nor on a first argument but where the arguments are in memory;
+// and a call that has one number is made by that.
 func FuzzCall(f *testing.F) {
 	f.Add(byte(I386), int64(102), uint64(18))
 	f.Add(byte(AMD64), int64(x32Bit|43), uint64(3))

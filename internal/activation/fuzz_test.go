@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is taken is as many descriptors as were announced, all of them open, each with a name and in order, and nobody else is
-// told of them; or else nothing is, the environment is as it was, and one line says why.
+// What is taken is as many descriptors as were announced, all of them open, each with a name and in order, and nobody
+// else is told of them; or else nothing is, the environment is as it was, and one line says why.
 func FuzzTake(f *testing.F) {
 	f.Add("1", "http", true)
 	f.Add("2", "http:https:more", true)
@@ -37,21 +37,26 @@ func FuzzTake(f *testing.F) {
 		fds, names, err := Take()
 		announced, errCount := strconv.Atoi(count)
 		took := err == nil && mine
-		if took != (mine && errCount == nil && announced >= 0 && len(fds) == announced) || !took && (fds != nil || names != nil) {
+		want := mine && errCount == nil && announced >= 0 && len(fds) == announced
+		if took != want || !took && (fds != nil || names != nil) {
 			t.Fatalf("%q: %v, %q, %v", count, fds, names, err)
 		}
 		if !took {
 			if now := os.Environ(); !slices.Equal(now, before) {
 				t.Fatalf("%q: the environment was %q and is %q", count, before, now)
 			}
-			if mine && (strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), listenFDs)) || !mine && err != nil {
+			if mine != (err != nil) {
 				t.Fatalf("%q: %v", count, err)
+			}
+			if mine && (strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), listenFDs)) {
+				t.Fatalf("%q: %q", count, err)
 			}
 			return
 		}
 		asked := strings.Split(given, ":")
 		for i, fd := range fds {
-			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd != firstPassed+i || err != nil || flags&unix.FD_CLOEXEC == 0 {
+			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+			if fd != firstPassed+i || err != nil || flags&unix.FD_CLOEXEC == 0 {
 				t.Fatalf("%d is %d of %v, flags %#x, %v", fd, i, fds, flags, err)
 			}
 			want := unnamed

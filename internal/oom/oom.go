@@ -73,7 +73,8 @@ func candidates(cgroup, mountinfo string) (files []string) {
 	}
 	var later []string
 	for line := range strings.Lines(mountinfo) {
-		// One blank between two fields, of which a name may be empty (proc_pid_mountinfo(5)). Other white space is part of a name.
+		// One blank between two fields, of which a name may be empty (proc_pid_mountinfo(5)). Other white space is part of a
+		// name.
 		before, after, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		fields, kind := strings.Split(before, " "), strings.Split(after, " ")
 		if !ok || len(fields) < 5 || len(kind) < 3 {

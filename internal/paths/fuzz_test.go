@@ -60,7 +60,8 @@ func (p *planter) plant() {
 	}
 }
 
-// Wherever links lead, up, out, round or nowhere, the walk ends where the kernel's own does, or fails for the same reason.
+// Wherever links lead, up, out, round or nowhere, the walk ends where the kernel's own does, or fails for the same
+// reason.
 func FuzzFollow(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 1, 3, 2, 4, 0, 1, 1, 2, 0}, "/a", "t/b")
 	f.Add([]byte{0, 0, 3, 1, 1, 0, 0, 1, 3, 1, 0, 0}, "a/../b", "a")               // a and b lead to each other

@@ -18,7 +18,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	f.Add([]byte("HTTP/1.1 503 \x1b[2J\r\nContent-Type: text/plain\r\n\r\n\nwarming up\r\n\u202e"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"))
-	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\n" +
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
 	f.Add([]byte("HTTP/1.0 301 Moved\r\nLocation: http://elsewhere/\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"))
 	f.Add([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
@@ -51,7 +52,8 @@ func FuzzAnswer(f *testing.F) {
 		ok := false
 		for line := range bytes.SplitSeq(answer, []byte("\n")) {
 			fields := strings.Fields(string(line))
-			ok = ok || len(fields) > 1 && strings.HasPrefix(fields[0], "HTTP/") && len(fields[1]) == 3 && fields[1] >= "200" && fields[1] < "400"
+			ok = ok || len(fields) > 1 && strings.HasPrefix(fields[0], "HTTP/") &&
+				len(fields[1]) == 3 && fields[1] >= "200" && fields[1] < "400"
 		}
 		if !ok {
 			t.Fatalf("%q is a success", answer)
@@ -75,7 +77,8 @@ func FuzzJudgeHealth(f *testing.F) {
 		err := judgeHealth(r, body, nil)
 		n, errCode := strconv.Atoi(code)
 		serving, errBody := parseHealth(body)
-		good := status == 200 && strings.HasPrefix(kind, "application/grpc") && errCode == nil && n == 0 && errBody == nil && serving == statusServing
+		good := status == 200 && strings.HasPrefix(kind, "application/grpc") && errCode == nil && n == 0 &&
+			errBody == nil && serving == statusServing
 		if (err == nil) != good && len(body) < maxAnswer && !strings.ContainsAny(code, "+-") {
 			t.Fatalf("%d %q %q %x: %v", status, kind, code, body, err)
 		}

@@ -16,13 +16,15 @@ import (
 var kernelName = strings.NewReplacer("\n", `\n`, `\`, `\\`)
 
 // status is a real one (Linux 6.18), cut.
-const status = "Name:\tcat\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t4702\nNgid:\t0\nPid:\t4703\nPPid:\t1\nTracerPid:\t0\n" +
-	"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t \nThreads:\t1\nSigQ:\t0/15393\nNoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t3\n"
+const status = "Name:\tcat\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t4702\nNgid:\t0\nPid:\t4703\nPPid:\t1\n" +
+	"TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t \nThreads:\t1\nSigQ:\t0/15393\n" +
+	"NoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t3\n"
 
 // The first line of a key decides, as a regular expression finds it, and no name can forge one.
 func FuzzStatusLines(f *testing.F) {
 	f.Add([]byte(status), "cat", uint32(4702), uint32(1))
-	f.Add([]byte("Tgid:\t2147483648\nTgid:\t1\nSeccomp_filters:\t-1\n"), "\nTgid:\t1\nSeccomp_filters:\t9\n", uint32(1), uint32(0))
+	f.Add([]byte("Tgid:\t2147483648\nTgid:\t1\nSeccomp_filters:\t-1\n"), "\nTgid:\t1\nSeccomp_filters:\t9\n", uint32(1),
+		uint32(0))
 	f.Add([]byte("Tgid:3 \nSeccomp_filters: 7"), `\`, uint32(1<<31-1), uint32(1<<31-1))
 	tgids := regexp.MustCompile(`(?:^|\n)Tgid:[ \t]*([^ \t\n]*)`)
 	filters := regexp.MustCompile(`(?:^|\n)Seccomp_filters:[ \t]*([^ \t\n]*)`)
@@ -35,17 +37,24 @@ func FuzzStatusLines(f *testing.F) {
 		n, err := strconv.ParseInt(string(m[1]), 10, 64)
 		return n, true, err == nil && digits.Match(m[1]) && n >= -maxID && n <= maxID
 	}
+	agree := func(got int, err error, want int64, good bool) bool {
+		if !good {
+			return got == 0 && errors.Is(err, ErrFormat)
+		}
+		return int64(got) == want && err == nil
+	}
 	f.Fuzz(func(t *testing.T, b []byte, name string, tgid, installed uint32) {
 		n, _, ok := number(tgids, b)
-		if got, err := parseTgid(b); (err == nil) != (ok && n > 0) || err == nil && int64(got) != n || err != nil && (got != 0 || !errors.Is(err, ErrFormat)) {
+		if got, err := parseTgid(b); !agree(got, err, n, ok && n > 0) {
 			t.Fatalf("%q: thread group %d, %v", b, got, err)
 		}
 		n, found, ok := number(filters, b)
-		if got, err := parseFilters(b); (err == nil) != (!found || ok && n >= 0) || err == nil && int64(got) != n || err != nil && (got != 0 || !errors.Is(err, ErrFormat)) {
+		if got, err := parseFilters(b); !agree(got, err, n, !found || ok && n >= 0) {
 			t.Fatalf("%q: %d filters, %v", b, got, err)
 		}
 		tgid, installed = tgid%maxID+1, installed%maxID
-		text := fmt.Appendf(nil, "Name:\t%s\nState:\tR (running)\nTgid:\t%d\nSeccomp:\t2\nSeccomp_filters:\t%d\n", kernelName.Replace(name), tgid, installed)
+		text := fmt.Appendf(nil, "Name:\t%s\nState:\tR (running)\nTgid:\t%d\nSeccomp:\t2\nSeccomp_filters:\t%d\n",
+			kernelName.Replace(name), tgid, installed)
 		if got, err := parseTgid(text); err != nil || got != int(tgid) {
 			t.Fatalf("%q: thread group %d, %v", text, got, err)
 		}
@@ -71,7 +80,8 @@ func FuzzParseNetNS(f *testing.F) {
 		if bad != nil {
 			want = 0
 		}
-		if got, err := parseNetNS(link); got != want || (err == nil) != (bad == nil) || err != nil && !errors.Is(err, ErrFormat) {
+		got, err := parseNetNS(link)
+		if got != want || (err == nil) != (bad == nil) || err != nil && !errors.Is(err, ErrFormat) {
 			t.Fatalf("%q: %d, %v, want %d", link, got, err, want)
 		}
 		if got, err := parseNetNS(fmt.Appendf(nil, "net:[%d]", inode)); err != nil || got != inode {
@@ -80,7 +90,8 @@ func FuzzParseNetNS(f *testing.F) {
 	})
 }
 
-// Whatever socket it is, its protocol is a word, the same by every number that the socket has; and what is no socket has none.
+// Whatever socket it is, its protocol is a word, the same by every number that the socket has; and what is no socket
+// has none.
 func FuzzSocketProtocol(f *testing.F) {
 	// Those that need no module to be loaded.
 	families := []int{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}
@@ -90,7 +101,8 @@ func FuzzSocketProtocol(f *testing.F) {
 		f.Add(seed[0], seed[1], seed[2])
 	}
 	f.Fuzz(func(t *testing.T, family, sort, protocol byte) {
-		fd, err := unix.Socket(families[int(family)%len(families)], kinds[int(sort)%len(kinds)]|unix.SOCK_CLOEXEC, protocols[int(protocol)%len(protocols)])
+		fd, err := unix.Socket(families[int(family)%len(families)], kinds[int(sort)%len(kinds)]|unix.SOCK_CLOEXEC,
+			protocols[int(protocol)%len(protocols)])
 		if err != nil {
 			return
 		}
@@ -107,7 +119,8 @@ func FuzzSocketProtocol(f *testing.F) {
 		}
 		internet := domain == unix.AF_INET || domain == unix.AF_INET6
 		// What restarts hang on: package sockets asks whether "TCP" is in it.
-		if tcp := internet && kind == unix.SOCK_STREAM && (number == unix.IPPROTO_TCP || number == unix.IPPROTO_MPTCP); strings.Contains(name, "TCP") != tcp {
+		tcp := internet && kind == unix.SOCK_STREAM && (number == unix.IPPROTO_TCP || number == unix.IPPROTO_MPTCP)
+		if strings.Contains(name, "TCP") != tcp {
 			t.Fatalf("protocol %d of type %d of family %d is %q", number, kind, domain, name)
 		}
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -9,13 +9,16 @@ import (
 	"huptime/internal/abi"
 )
 
-// What the kernel writes is read (fs/proc/array.c, render_sigset_t), whatever the process calls itself; and signals that are
-// not told are none: then a program sees no EINTR of huptime's making.
+// What the kernel writes is read (fs/proc/array.c, render_sigset_t), whatever the process calls itself; and signals
+// that are not told are none: then a program sees no EINTR of huptime's making.
 func FuzzParsePending(f *testing.F) {
 	// A real one (Linux 6.18), cut.
-	f.Add([]byte("Name:\tnginx\nThreads:\t1\nSigQ:\t0/15393\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000001\nSigBlk:\t0000000000000000\n"+
-		"SigIgn:\t0000000040001000\nSigCgt:\t0000000018016a07\nCapInh:\t0000000000000000\n"), "nginx", uint64(0), uint64(1), uint64(0), uint64(0x18016a07))
-	f.Add([]byte("SigPnd:\t0\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\n"), "\nSigCgt:\t1\n", ^uint64(0), uint64(1), uint64(2), uint64(3))
+	f.Add([]byte("Name:\tnginx\nThreads:\t1\nSigQ:\t0/15393\n"+
+		"SigPnd:\t0000000000000000\nShdPnd:\t0000000000000001\nSigBlk:\t0000000000000000\n"+
+		"SigIgn:\t0000000040001000\nSigCgt:\t0000000018016a07\nCapInh:\t0000000000000000\n"),
+		"nginx", uint64(0), uint64(1), uint64(0), uint64(0x18016a07))
+	f.Add([]byte("SigPnd:\t0\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\n"), "\nSigCgt:\t1\n", ^uint64(0), uint64(1), uint64(2),
+		uint64(3))
 	f.Add([]byte("SigPnd:\t1\nShdPnd:\tx\nSigBlk:\t0\nSigCgt:\t0\n"), `\`, uint64(1), uint64(0), uint64(0), uint64(0))
 	escaped := strings.NewReplacer("\n", `\n`, `\`, `\\`) // fs/proc/array.c, proc_task_name
 	f.Fuzz(func(t *testing.T, b []byte, name string, own, shared, blocked, caught uint64) {
@@ -28,7 +31,8 @@ func FuzzParsePending(f *testing.F) {
 				t.Fatalf("%q has no %s and is %+v", b, key, p)
 			}
 		}
-		text := fmt.Appendf(nil, "Name:\t%s\nSigQ:\t0/1\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
+		text := fmt.Appendf(nil,
+			"Name:\t%s\nSigQ:\t0/1\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
 			escaped.Replace(name), own, shared, blocked, ^caught, caught)
 		if p, ok := parsePending(text); !ok || p != (pending{own, shared, blocked, caught}) {
 			t.Fatalf("%q: %+v, %t", text, p, ok)
@@ -36,12 +40,16 @@ func FuzzParsePending(f *testing.F) {
 	})
 }
 
-// A line of maps is what it was written of (fs/proc/task_mmu.c, show_map_vma), and no name makes it the vdso but that one.
+// A line of maps is what it was written of (fs/proc/task_mmu.c, show_map_vma), and no name makes it the vdso but that
+// one.
 func FuzzMapping(f *testing.F) {
 	// /proc/self/maps of an amd64 and a 32-bit process.
-	f.Add([]byte("7fff9a3f4000-7fff9a3f6000 r-xp 00000000 00:00 0                          [vdso]\n"), uint64(0x7fff9a3f4000), uint64(0x2000), true, "[vdso]")
-	f.Add([]byte("f7f00000-f7f02000 r-xp 00000000 00:00 0 [vdso]"), uint64(0x400000), uint64(0x1000), false, "/usr/bin/a [vdso]")
-	f.Add([]byte("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"), uint64(0), uint64(0), true, "/x\n0-1 r-xp 0 0:0 0 [vdso]")
+	f.Add([]byte("7fff9a3f4000-7fff9a3f6000 r-xp 00000000 00:00 0                          [vdso]\n"),
+		uint64(0x7fff9a3f4000), uint64(0x2000), true, "[vdso]")
+	f.Add([]byte("f7f00000-f7f02000 r-xp 00000000 00:00 0 [vdso]"),
+		uint64(0x400000), uint64(0x1000), false, "/usr/bin/a [vdso]")
+	f.Add([]byte("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"),
+		uint64(0), uint64(0), true, "/x\n0-1 r-xp 0 0:0 0 [vdso]")
 	f.Add([]byte("1-0 r-xp 0 0 0\n"), ^uint64(0), uint64(1), true, "[anon: [vdso]]")
 	f.Add([]byte("1 r-xp 0 0 0\n"), uint64(1), ^uint64(0), true, "")
 	f.Fuzz(func(t *testing.T, line []byte, from, size uint64, executable bool, name string) {
@@ -58,7 +66,8 @@ func FuzzMapping(f *testing.F) {
 		if name != "" && !vdso {
 			name = "/" + name
 		}
-		text := fmt.Appendf(nil, "%08x-%08x %s %08x %02x:%02x %d %s\n", from, to, mode, 4096, 8, 1, 77, strings.ReplaceAll(name, "\n", `\012`))
+		text := fmt.Appendf(nil, "%08x-%08x %s %08x %02x:%02x %d %s\n", from, to,
+			mode, 4096, 8, 1, 77, strings.ReplaceAll(name, "\n", `\012`))
 		m, ok := mapping(text)
 		if ok != (from < to) || ok && m != (extent{from, to, executable, vdso}) {
 			t.Fatalf("%q: %+v, %t", text, m, ok)
@@ -103,7 +112,9 @@ func FuzzFindInstruction(f *testing.F) {
 
 // The vdso is where the first entry of its kind says; a kind is never taken for a value, nor a value for a kind.
 func FuzzVDSO(f *testing.F) {
-	f.Add(byte(abi.AMD64), []byte("\x21\x00\x00\x00\x00\x00\x00\x00\x00\xf0\x9c\xf7\xff\x7f\x00\x00\x33\x00\x00\x00\x00\x00\x00\x00\xd0\x0d\x00\x00\x00\x00\x00\x00"))
+	f.Add(byte(abi.AMD64),
+		[]byte("\x21\x00\x00\x00\x00\x00\x00\x00\x00\xf0\x9c\xf7\xff\x7f\x00\x00"+
+			"\x33\x00\x00\x00\x00\x00\x00\x00\xd0\x0d\x00\x00\x00\x00\x00\x00"))
 	f.Add(byte(abi.I386), []byte("\x20\x00\x00\x00\x21\x00\x00\x00\x21\x00\x00\x00\x00\x50\xf0\xf7\x21\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, which byte, auxv []byte) {
 		words := abi.ABI(which % (byte(abi.ARM) + 2)).Words(auxv)

@@ -12,8 +12,10 @@ import (
 
 // Control messages say who sent a datagram and what came with it, in whatever order, and nothing is read behind them.
 func FuzzUnpack(f *testing.F) {
-	f.Add([]byte("\x1c\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), int32(7), byte(0))
-	f.Add([]byte("\x14\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00"), int32(1), byte(1))
+	f.Add([]byte("\x1c\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00"+
+		"\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), int32(7), byte(0))
+	f.Add([]byte("\x14\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00"),
+		int32(1), byte(1))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00\x01\x00\x00\x00"), int32(-1), byte(253))
 	f.Fuzz(func(t *testing.T, control []byte, pid int32, number byte) {
 		given := bytes.Clone(control)
@@ -34,8 +36,8 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// Whatever a process sends: it is known who it was, only a barrier's descriptor outlives the look at it, and what is handed on is what Parse
-// finds in the text.
+// Whatever a process sends: it is known who it was, only a barrier's descriptor outlives the look at it, and what is
+// handed on is what Parse finds in the text.
 func FuzzAccept(f *testing.F) {
 	f.Add([]byte("READY=1\nSTATUS=up"), byte(0))
 	f.Add([]byte("BARRIER=1"), byte(1))
@@ -73,7 +75,10 @@ func FuzzAccept(f *testing.F) {
 			t.Fatal(err)
 		}
 		asked := 0
-		s := &Socket{log: slog.New(slog.NewTextHandler(io.Discard, nil)), member: func(pid int) bool { asked = pid; return true }}
+		s := &Socket{
+			log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+			member: func(pid int) bool { asked = pid; return true },
+		}
 		r, ok := s.accept(buf[:n], control[:m], flags)
 		want, errParse := Parse(text)
 		want.PID, want.Barrier = unix.Getpid(), want.Barrier && len(passed) == 1
