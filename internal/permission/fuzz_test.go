@@ -25,6 +25,8 @@ func FuzzParseStatus(f *testing.F) {
 		"\nUid:\t0\t0\t0\t0\n", uint32(1000), ^uint32(0), uint64(0), []byte{})
 	f.Add([]byte("Uid:\t1\t1\t1\t4294967296\nGid:\t1\t1\t1\t1\nGroups:\t\nCapEff:\t0\n"),
 		`\`, uint32(0), uint32(0), ^uint64(0), []byte{1, 2, 3})
+	f.Add([]byte("Uid:\t1\t1\t1\t1\nUid:\t1\t1\t1\t1\nGid:\t1\t1\t1\t1\nGroups:\t\n"),
+		"", uint32(1), uint32(1), uint64(1), []byte{})
 	escaped := strings.NewReplacer("\n", `\n`, `\`, `\\`) // fs/proc/array.c, proc_task_name
 	f.Fuzz(func(t *testing.T, b []byte, name string, uid, gid uint32, caps uint64, groups []byte) {
 		if c, err := parseStatus(b); err != nil && !errors.Is(err, proc.ErrFormat) {
