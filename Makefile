@@ -19,10 +19,10 @@ GOTEST ?= go test
 # What tests and benchmarks run. Tests start it from other directories, hence absolute.
 export HUPTIME_BIN ?= $(CURDIR)/bin/huptime
 
-.PHONY: help deps build test unit integration lint fuzz bench demo clean
+.PHONY: help deps build test unit integration lint fuzz fuzz-short bench demo clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 deps: ## install what is missing: compiler, libseccomp, Go, and the servers that the tests run
 	@internal/tools/deps.sh
@@ -58,10 +58,10 @@ lint: deps ## gofmt, go vet, staticcheck (pinned in internal/tools) and the hous
 	@.ci/house-rules
 
 fuzz: deps ## run each fuzz target for FUZZTIME (10s)
-	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file name; do \
-		echo "$$name in $${file%/*}"; \
-		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$${file%/*}" </dev/null; \
-	done
+	@internal/tools/fuzz.sh $(FUZZTIME)
+
+fuzz-short: FUZZTIME = 2s
+fuzz-short: fuzz ## the same for 2s
 
 # Only packages that have benchmarks: in the others go test has nothing to run, and would say so at length.
 bench: build ## run the benchmarks, each for BENCHTIME (1s)

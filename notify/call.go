@@ -110,12 +110,15 @@ var (
 	}
 )
 
-var socketcalls = map[uint32]Call{
-	socketcallBind:    CallBind,
-	socketcallConnect: CallConnect,
-	socketcallListen:  CallListen,
-	socketcallAccept:  CallAccept,
-	socketcallAccept4: CallAccept,
+var socketcalls = map[uint32]struct {
+	Call
+	arguments int // at most four (nargs in net/socket.c)
+}{
+	socketcallBind:    {CallBind, 3},
+	socketcallConnect: {CallConnect, 3},
+	socketcallListen:  {CallListen, 2},
+	socketcallAccept:  {CallAccept, 3},
+	socketcallAccept4: {CallAccept, 4},
 }
 
 // callOf decodes a call's number.

@@ -102,8 +102,15 @@ func attached(oob []byte) (int, error) {
 		return -1, os.NewSyscallError("recvmsg", err)
 	}
 	for _, m := range messages {
-		if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) == 1 {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		if len(fds) == 1 {
 			return fds[0], nil
+		}
+		for _, fd := range fds {
+			unix.Close(fd) // there is room for two: the kernel pads to a word
 		}
 	}
 	return -1, nil

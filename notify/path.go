@@ -16,12 +16,14 @@ const smallestPage = 4096
 // ReadPath copies a path at addr of the caller's address space: up to its NUL, at most PATH_MAX bytes with it, and
 // not beyond the page where it ends, because the next one need not be there. Its bytes are the caller's: any but
 // NUL, and it may be empty. The error matches [ErrLongPath] or is one of [Request.ReadMemory]'s.
-func (r *Request) ReadPath(addr uint64) (string, error) {
+func (r *Request) ReadPath(addr uint64) (string, error) { return readPath(addr, r.ReadMemory) }
+
+func readPath(addr uint64, read func(addr uint64, buf []byte) error) (string, error) {
 	path := make([]byte, 0, 256)
 	for len(path) < unix.PathMax {
 		n := pathPiece(addr+uint64(len(path)), unix.PathMax-len(path))
 		piece := make([]byte, n)
-		if err := r.ReadMemory(addr+uint64(len(path)), piece); err != nil {
+		if err := read(addr+uint64(len(path)), piece); err != nil {
 			return "", err
 		}
 		if end := bytes.IndexByte(piece, 0); end >= 0 {

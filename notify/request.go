@@ -160,23 +160,22 @@ func (r *Request) decode() {
 		r.decodePaths()
 		return
 	}
-	if r.Arch != ArchI386 || r.Number != i386Socketcall {
-		return
+	if r.Arch == ArchI386 && r.Number == i386Socketcall {
+		r.decodeSocketcall(r.ReadMemory)
 	}
+}
+
+func (r *Request) decodeSocketcall(read func(addr uint64, buf []byte) error) {
 	call, ok := socketcalls[uint32(r.Args[0])]
 	if !ok {
 		return
 	}
-	var words [3 * 4]byte
-	need := 12
-	if call == CallListen {
-		need = 8
-	}
-	if r.ReadMemory(uint64(uint32(r.Args[1])), words[:need]) != nil {
+	var words [4 * 4]byte
+	if read(uint64(uint32(r.Args[1])), words[:4*call.arguments]) != nil {
 		return
 	}
-	r.Call = call
-	for i := range 3 {
+	r.Call, r.Args = call.Call, [6]uint64{}
+	for i := range call.arguments {
 		r.Args[i] = uint64(binary.LittleEndian.Uint32(words[4*i:]))
 	}
 }

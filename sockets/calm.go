@@ -65,12 +65,19 @@ func contextSwitches(pids []int) uint64 {
 			if err != nil {
 				continue
 			}
-			for line := range bytes.Lines(status) {
-				// voluntary_ctxt_switches and nonvoluntary_ctxt_switches, proc_pid_status(5).
-				if key, value, ok := bytes.Cut(line, []byte(":")); ok && bytes.HasSuffix(key, []byte("voluntary_ctxt_switches")) {
-					n, _ := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64)
-					sum += n
-				}
+			sum += switchesIn(status)
+		}
+	}
+	return sum
+}
+
+// switchesIn adds up voluntary_ctxt_switches and nonvoluntary_ctxt_switches of a status file, proc_pid_status(5).
+func switchesIn(status []byte) uint64 {
+	var sum uint64
+	for line := range bytes.Lines(status) {
+		if key, value, ok := bytes.Cut(line, []byte(":")); ok && bytes.HasSuffix(key, []byte("voluntary_ctxt_switches")) {
+			if n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64); err == nil {
+				sum += n
 			}
 		}
 	}

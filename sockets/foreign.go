@@ -57,24 +57,42 @@ func foreignConnections(to []Connection, pids []int, names map[string]struct{}) 
 }
 
 // connectedIn reads a /proc/PID/net/unix (proc_pid_net(5)): a heading, and lines of "Num RefCount Protocol Flags Type
-// St Inode Path".
+// St Inode Path". The path is as it was bound, and may have blanks and newlines.
 func connectedIn(text []byte, names map[string]struct{}) (list []Connection) {
-	const state, inode = 5, 6
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSuffix(line, []byte("\n"))
-		fields := bytes.Fields(line)
-		if len(fields) <= inode+1 || string(fields[state]) != "03" { // SS_CONNECTED
-			continue
-		}
-		n, err := strconv.ParseUint(string(fields[inode]), 10, 32)
-		if err != nil || n == 0 {
-			continue
-		}
-		for name := range names {
-			if bytes.HasSuffix(line, []byte(" "+name)) {
-				list = append(list, Connection{Inode: uint32(n), State: tcpEstablished, Family: unix.AF_UNIX, name: name})
+	const state, inode, fields = 5, 6, 7
+	for len(text) > 0 {
+		var field [fields][]byte
+		for i := range field {
+			text = bytes.TrimLeft(text, " ")
+			end := bytes.IndexAny(text, " \n")
+			if end < 0 {
+				end = len(text)
 			}
+			field[i], text = text[:end], text[end:]
+		}
+		name, named := nameBefore(text, names)
+		_, text, _ = bytes.Cut(text[len(name):], []byte("\n"))
+		n, err := strconv.ParseUint(string(field[inode]), 10, 32)
+		if named && string(field[state]) == "03" && err == nil && n != 0 { // SS_CONNECTED
+			list = append(list, Connection{Inode: uint32(n), State: tcpEstablished, Family: unix.AF_UNIX, name: name})
 		}
 	}
 	return list
+}
+
+// nameBefore finds which of the names a text begins with, after a blank, that ends a line there. Of two it is the
+// longer one.
+func nameBefore(text []byte, names map[string]struct{}) (found string, ok bool) {
+	text, ok = bytes.CutPrefix(text, []byte(" "))
+	if !ok {
+		return "", false
+	}
+	ok = false
+	for name := range names {
+		rest, begins := bytes.CutPrefix(text, []byte(name))
+		if begins && (len(rest) == 0 || rest[0] == '\n') && len(name) >= len(found) {
+			found, ok = name, true
+		}
+	}
+	return found, ok
 }

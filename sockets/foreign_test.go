@@ -15,3 +15,14 @@ func TestConnectedIn(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// A path ends where the line does, not where another path ends like it; and it may be more than one line.
+func TestConnectedInOddPaths(t *testing.T) {
+	text := []byte("0000000000000000: 00000003 00000000 00000000 0001 03   101 /tmp/x /run/a\n" +
+		"0000000000000000: 00000003 00000000 00000000 0001 03 102 /run/b\n/c\n" +
+		"0000000000000000: 00000003 00000000 00000000 0001 03 103 /run/a")
+	list := connectedIn(text, map[string]struct{}{"/run/a": {}, "/run/b": {}, "/run/b\n/c": {}})
+	if len(list) != 2 || list[0].Inode != 102 || list[0].name != "/run/b\n/c" || list[1].Inode != 103 {
+		t.Errorf("%+v", list)
+	}
+}

@@ -80,14 +80,24 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 
 // ephemeralPorts is the range that the kernel chooses from (ip(7), ip_local_port_range).
 func ephemeralPorts() (low, high uint16) {
-	low, high = 32768, 60999
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if fields := strings.Fields(string(text)); err == nil && len(fields) == 2 {
-		a, errA := strconv.ParseUint(fields[0], 10, 16)
-		b, errB := strconv.ParseUint(fields[1], 10, 16)
-		if errA == nil && errB == nil {
-			low, high = uint16(a), uint16(b)
+	if err == nil {
+		if low, high, ok := portRange(string(text)); ok {
+			return low, high
 		}
 	}
-	return low, high
+	return 32768, 60999
+}
+
+func portRange(text string) (low, high uint16, ok bool) {
+	fields := strings.Fields(text)
+	if len(fields) != 2 {
+		return 0, 0, false
+	}
+	a, errA := strconv.ParseUint(fields[0], 10, 16)
+	b, errB := strconv.ParseUint(fields[1], 10, 16)
+	if errA != nil || errB != nil {
+		return 0, 0, false
+	}
+	return uint16(a), uint16(b), true
 }

@@ -37,7 +37,8 @@ func Take() (fds []int, names []string, err error) {
 	if given := os.Getenv(listenNames); given != "" {
 		names = strings.Split(given, ":")
 	}
-	for fd := firstPassed; fd < firstPassed+count; fd++ {
+	for len(fds) < count { // not up to firstPassed+count, which need not be a number
+		fd := firstPassed + len(fds)
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return nil, nil, fmt.Errorf("%s=%d, but descriptor %d is not open: unset %s, or correct what starts huptime", listenFDs, count, fd, listenFDs)
 		}

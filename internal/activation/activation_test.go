@@ -60,6 +60,7 @@ func TestTake(t *testing.T) {
 		{nil, "error: LISTEN_FDS=\"\" is no number"},
 		{[]string{"LISTEN_FDS=99999999999999999999"}, "error: LISTEN_FDS="},
 		{[]string{"LISTEN_FDS=2000000000"}, "error: LISTEN_FDS=2000000000, but descriptor "},
+		{[]string{"LISTEN_FDS=9223372036854775807"}, "error: LISTEN_FDS=9223372036854775807, but descriptor "},
 		{[]string{"LISTEN_FDS=1", "LISTEN_PID=1", "ACTIVATION_OTHER=1"}, "LISTEN_FDS=1 LISTEN_PID=1 "},
 		{[]string{"LISTEN_FDS=1", "ACTIVATION_OTHER=1"}, "LISTEN_FDS=1 "},
 		{[]string{"ACTIVATION_TEST=stay", "LISTEN_FDS=1", "LISTEN_PID=" + strconv.Itoa(os.Getpid())}, "3=unknown "},

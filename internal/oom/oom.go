@@ -73,12 +73,14 @@ func candidates(cgroup, mountinfo string) (files []string) {
 	}
 	var later []string
 	for line := range strings.Lines(mountinfo) {
-		before, after, ok := strings.Cut(line, " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
+		// One blank between two fields, of which a name may be empty (proc_pid_mountinfo(5)). Other white space is part of a
+		// name.
+		before, after, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		fields, kind := strings.Split(before, " "), strings.Split(after, " ")
 		if !ok || len(fields) < 5 || len(kind) < 3 {
 			continue
 		}
-		root, at := fields[3], fields[4]
+		root, at := plain.Replace(fields[3]), plain.Replace(fields[4])
 		switch {
 		case kind[0] == "cgroup" && v1 != "" && slices.Contains(strings.Split(kind[2], ","), "memory"):
 			files = append(files, within(at, root, v1, "memory.oom_control")...)
@@ -89,12 +91,16 @@ func candidates(cgroup, mountinfo string) (files []string) {
 	return append(files, later...)
 }
 
+// plain takes back what the kernel does to names in mountinfo (show_mountinfo in fs/proc_namespace.c).
+var plain = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
+
 // within lists where a file of the cgroup can be, seen through a mount of the part of the hierarchy that begins at root. Engines mount
 // a container's own cgroup alone, under whatever name.
 func within(mount, root, cgroup, file string) []string {
 	files := []string{filepath.Join(mount, file)}
 	rest, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(root, "/"))
-	if ok && (rest == "" || rest[0] == '/') {
+	// A cgroup outside of this process's cgroup namespace begins with "/..": it is not below the mount.
+	if ok && (rest == "" || rest[0] == '/' && filepath.IsLocal("."+rest)) {
 		files = slices.Insert(files, 0, filepath.Join(mount, rest, file))
 	}
 	return slices.Compact(files)

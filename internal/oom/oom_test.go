@@ -26,8 +26,13 @@ func TestCandidates(t *testing.T) {
 			"41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n35 31 0:32 / /m rw - cgroup cgroup rw,memory,hugetlb\n",
 			[]string{"/m/a/memory.oom_control", "/m/memory.oom_control", "/sys/fs/cgroup/unified/b/memory.events", "/sys/fs/cgroup/unified/memory.events"}},
 		"another's": {"4:memory:/ab\n", "35 31 0:32 /a /m rw - cgroup cgroup rw,memory\n", []string{"/m/memory.oom_control"}},
-		"nothing":   {"", "", nil},
-		"nonsense":  {"x\n:\n", "a b c\n - \n", nil},
+		"a mount whose name has a blank, and a source without a name": {"0::/a b\n",
+			"31 23 0:28 / /m\\040n\u00a0o rw - cgroup2  rw\n",
+			[]string{"/m n\u00a0o/a b/memory.events", "/m n\u00a0o/memory.events"}},
+		"a cgroup outside of the namespace": {"0::/../b\n",
+			"31 23 0:28 / /m rw - cgroup2 cgroup2 rw\n", []string{"/m/memory.events"}},
+		"nothing":  {"", "", nil},
+		"nonsense": {"x\n:\n", "a b c\n - \n", nil},
 	} {
 		if got := candidates(test.cgroup, test.mounts); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %q", name, got)

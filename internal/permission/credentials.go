@@ -71,7 +71,7 @@ func namespaceOf(file string) (namespace, error) {
 // name can't forge a line: newlines in "Name:" are escaped.
 func parseStatus(status []byte) (Credentials, error) {
 	var c Credentials
-	found := 0
+	found := make(map[string]struct{})
 	for line := range bytes.Lines(status) {
 		key, rest, _ := bytes.Cut(line, []byte(":"))
 		fields := bytes.Fields(rest)
@@ -89,23 +89,23 @@ func parseStatus(status []byte) (Credentials, error) {
 		switch key := string(key); {
 		case key == "Uid" && len(ids) == 4:
 			c.Effective, c.UID = ids[1], ids[3]
-			found++
+			found[key] = struct{}{}
 		case key == "Gid" && len(ids) == 4:
 			c.GID = ids[3]
-			found++
+			found[key] = struct{}{}
 		case key == "Groups":
 			c.Groups = ids
-			found++
+			found[key] = struct{}{}
 		case key == "CapEff" && len(fields) == 1:
 			n, err := strconv.ParseUint(string(fields[0]), 16, 64)
 			if err != nil {
 				return c, fmt.Errorf("%w: %q", proc.ErrFormat, line)
 			}
 			c.Caps = n
-			found++
+			found[key] = struct{}{}
 		}
 	}
-	if found != 4 {
+	if len(found) != 4 {
 		return c, fmt.Errorf("%w: ids or capabilities are missing", proc.ErrFormat)
 	}
 	return c, nil
@@ -117,11 +117,20 @@ func readMap(file string) ([]idRange, error) {
 	if err != nil {
 		return nil, err
 	}
+	list, err := parseMap(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w in %s", err, file)
+	}
+	return list, nil
+}
+
+// parseMap never returns nil without an error: that would be all ids.
+func parseMap(b []byte) ([]idRange, error) {
 	list := []idRange{}
 	for line := range bytes.Lines(b) {
 		var inside, outside, count uint32
 		if _, err := fmt.Sscan(string(line), &inside, &outside, &count); err != nil {
-			return nil, fmt.Errorf("%w: %q in %s", proc.ErrFormat, line, file)
+			return nil, fmt.Errorf("%w: %q", proc.ErrFormat, line)
 		}
 		list = append(list, idRange{outside, count})
 	}

@@ -231,11 +231,3 @@ func TestParseStatus(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseList(f *testing.F) {
-	f.Add([]byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255})
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		c := Credentials{UID: 1, GID: 2}
-		c.byList(parseList(b), &unix.Stat_t{}, execute|write)
-	})
-}

@@ -63,12 +63,15 @@ func (f *Frozen) searchVDSO(code abi.ABI) (uint64, bool) {
 
 // vdso reads /proc/PID/auxv (proc_pid_auxv(5)), which has two words of the program's own size for each entry.
 func (f *Frozen) vdso(code abi.ABI) (uint64, bool) {
-	const sysinfoEHDR = 33
 	auxv, err := os.ReadFile("/proc/" + strconv.Itoa(f.pid) + "/auxv")
 	if err != nil {
 		return 0, false
 	}
-	words := code.Words(auxv)
+	return vdsoIn(code.Words(auxv))
+}
+
+func vdsoIn(words []uint64) (uint64, bool) {
+	const sysinfoEHDR = 33
 	for i := 0; i+1 < len(words); i += 2 {
 		if words[i] == sysinfoEHDR {
 			return words[i+1], words[i+1] != 0

@@ -28,19 +28,29 @@ func readPending(tid int) (p pending, ok bool) {
 	if err != nil {
 		return p, false
 	}
-	found := 0
+	return parsePending(status)
+}
+
+// parsePending is not ok where one of them is missing, or is no number.
+func parsePending(status []byte) (p pending, ok bool) {
+	found := make(map[*uint64]struct{})
 	for line := range bytes.Lines(status) {
 		key, value, _ := bytes.Cut(line, []byte(":"))
 		to := map[string]*uint64{"SigPnd": &p.own, "ShdPnd": &p.shared, "SigBlk": &p.blocked, "SigCgt": &p.caught}[string(key)]
 		if to == nil {
 			continue
 		}
-		if *to, err = strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64); err != nil {
-			return p, false
+		n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
+		if err != nil {
+			return pending{}, false
 		}
-		found++
+		*to = n
+		found[to] = struct{}{}
 	}
-	return p, found == 4
+	if len(found) != 4 {
+		return pending{}, false
+	}
+	return p, true
 }
 
 // interruption tells whether the thread, let go now, would run a handler first: then the program is to see

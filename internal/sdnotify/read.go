@@ -128,6 +128,9 @@ func unpack(control []byte) (pid int, fds []int) {
 				pid = int(sender.Pid)
 			}
 		case unix.SCM_RIGHTS:
+			if len(list[i].Data)%4 != 0 {
+				continue // x/sys panics on half a descriptor, which the kernel never sends
+			}
 			if passed, err := unix.ParseUnixRights(&list[i]); err == nil {
 				fds = append(fds, passed...)
 			}
