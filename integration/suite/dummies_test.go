@@ -113,6 +113,9 @@ func TestFaultD1Dummies(t *testing.T) {
 				if _, port, err := net.SplitHostPort(s.addr); err == nil {
 					own = port
 				}
+				if level == "connections" && name != "Go" {
+					h.await("listening socket swapped for a dummy", 1) // when it accepts the next time, if it did not when it was gated
+				}
 				dummies := listeningSockets(t, pid)
 				if level == "connections" && name == "Go" {
 					// It waits in epoll, where its entry is silenced: it gets a dummy when it accepts.
@@ -164,6 +167,9 @@ func TestFaultD1ReadOnly(t *testing.T) {
 			cmd.Path = unshare
 			cmd.Env = append(cmd.Env, "TMPDIR=/tmp")
 		})
+		if level == "connections" {
+			h.await("listening socket swapped for a dummy", 1)
+		}
 		dummies := listeningSockets(t, pid)
 		if len(dummies) != 1 {
 			t.Fatalf("dummies: %q", dummies)
