@@ -22,7 +22,7 @@ def listen(addr):
         try:
             os.unlink(addr)
         except OSError as e:
-            print("unlink:", e, flush=True)
+            print(f"unlink: {e}", flush=True)
     else:
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,7 +30,7 @@ def listen(addr):
     try:
         s.bind(addr)
     except OSError as e:
-        print("uid", os.getuid(), "bind:", e, flush=True)
+        print(f"uid {os.getuid()} bind: {e}", flush=True)
         sys.exit(1)
     s.listen(64)
     return s
@@ -46,7 +46,7 @@ def remove(path):
         except OSError as e:
             if str(e) != last:
                 last = str(e)
-                print("worker:", last, flush=True)
+                print(f"worker: {last}", flush=True)
         time.sleep(0.005)
 
 
