@@ -272,7 +272,7 @@ func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
 	}
 	d.waits(phantomLimit)
 	flags := unix.SOCK_CLOEXEC
-	if r.Number == unix.SYS_ACCEPT4 {
+	if takesFlags(r) {
 		flags |= r.Int(3) & unix.SOCK_NONBLOCK
 	}
 	fd, _, err := unix.Accept4(d.fd, flags)
@@ -288,6 +288,19 @@ func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
 	}
 	at, err := r.PlantAnew(fd)
 	return notify.Return(int64(at)), err
+}
+
+// takesFlags tells accept4 from accept, which has three arguments, by the numbers of the caller's ABI. Of i386 socketcall's either is decoded so that
+// the fourth is there or 0.
+func takesFlags(r *notify.Request) bool {
+	const x32Accept4, armAccept4 = 1<<30 | 288, 366
+	switch r.Arch {
+	case notify.ArchI386:
+		return true // it has no accept but socketcall's
+	case notify.ArchARM:
+		return r.Number == armAccept4
+	}
+	return r.Number == unix.SYS_ACCEPT4 || r.Number == x32Accept4
 }
 
 // writePeer writes an address without a host where accept(2) would write the client's.

@@ -177,8 +177,10 @@ func TestKillAfter(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		s.mustAnswer(t)
-		h.signal(15) // ignored; the second one kills
-		time.Sleep(50 * time.Millisecond)
+		h.signal(15) // ignored; the second one kills, if it is no part of the first: that is one that comes within a second
+		h.signal(15)
+		h.await("signal ignored: it came with the one before", 0)
+		time.Sleep(time.Second)
 		h.signal(15)
 		if status := h.exit(); status != 137 {
 			t.Errorf("exit status %d, want 137", status)
