@@ -115,6 +115,7 @@ have redis-server || want redis-server
 have nsd || want nsd
 ls /usr/lib/postgresql/*/bin/postgres &>/dev/null || want postgresql # it is not on PATH
 have node || want nodejs
+have gunicorn || want gunicorn
 have python3 || want python3
 have killall || want psmisc
 have ps || want procps
