@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,8 @@ type live struct {
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	notices  *notices                 // what it says of itself; nil where nobody asks
 	prober   *prober
-	staged   bool // it has sockets of its own
+	staged   bool        // it has sockets of its own
+	astray   atomic.Bool // the last run of a probe's command could not be led to it
 	// mustNotify tells whether it must say that it is ready.
 	mustNotify func() bool
 	trace      notify.Trace

@@ -1,0 +1,85 @@
+package restart
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/notify"
+	"huptime/sockets"
+)
+
+// watch answers the connect calls of a probe's command, so that they reach the generation that is asked about: see sockets.ProbeCommand.
+type watch struct {
+	program notify.Program
+	calls   *sockets.ProbeCommand
+	log     *slog.Logger
+}
+
+// serving is what a handshake does with the listener of a command; nil for a nil watch. The calls are answered until all of the command's
+// processes are gone, also those that have left its process group and outlive it: a call that nobody answers would fail with ENOSYS.
+func (w *watch) serving(pid int) func(*notify.Listener) {
+	if w == nil {
+		return nil
+	}
+	return func(l *notify.Listener) {
+		go func() { // ends with the hangup
+			defer w.calls.Close()
+			if err := l.Serve(w.calls, nil); err != nil {
+				w.log.Error("the listener of a probe failed; the probe is killed", "error", err.Error())
+				_ = unix.Kill(-pid, unix.SIGKILL)
+			}
+			if err := l.Close(); err != nil {
+				w.log.Error("cannot close a listener", "error", err.Error())
+			}
+		}()
+	}
+}
+
+// connects is the filter of such commands.
+var connects = sync.OnceValues(notify.BuildConnectFilter)
+
+// runProbe makes what runs the command of an exec probe: see probe.Options.Run.
+func (p *live) runProbe(s *supervisor) func(ctx context.Context, argv, env []string, dir string) ([]byte, string, error) {
+	return func(ctx context.Context, argv, env []string, _ string) ([]byte, string, error) {
+		b := beside{argv: argv, env: env}
+		if !p.staged {
+			return s.runProbe(ctx, b)
+		}
+		program, err := connects()
+		if err != nil {
+			return nil, "", err
+		}
+		calls := p.tracker.ProbeCommand()
+		b.watch = &watch{program: program, calls: calls, log: s.cfg.Log}
+		output, ended, err := s.runProbe(ctx, b)
+		p.astray.Store(calls.Astray() || !calls.Led() && ctx.Err() != nil)
+		return output, ended, err
+	}
+}
+
+// letInLimit bounds how long the generation may take to be given the sockets in which clients wait.
+const letInLimit = 10 * time.Second
+
+// letIn gives the generation, where none serves, the clients that wait before a command has said that it is ready, if that one can't be led to it: it
+// waits among the clients, and would for ever. It is one whose connections may not be looked into, or that has others make them.
+func (p *live) letIn(ctx context.Context) {
+	if !p.astray.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, letInLimit)
+	defer cancel()
+	let, err := p.tracker.LetIn(ctx)
+	if err == nil && !let {
+		return
+	}
+	why := "its connections are not its own, or may not be looked into"
+	if err != nil {
+		why = err.Error()
+	}
+	p.log.Warn("a probe's command can't be led to the new version; clients that wait reach it before it has passed",
+		"generation", p.number, "why", why)
+}

@@ -1,0 +1,331 @@
+package sockets
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/proc"
+	"huptime/notify"
+)
+
+// ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves. The command knows nothing of the
+// stage, and would reach the generation that serves. So its socket is bound, before the call runs, to a port that the group's program sends to the
+// generation that is asked about, and to the address that it connects to, as a client's of this machine. Everything else runs as it would without.
+//
+// It implements [notify.Handler] for a filter that asks about connect.
+type ProbeCommand struct {
+	t *Tracker
+
+	mu      sync.Mutex
+	led     bool
+	astray  bool
+	planted map[uint64]struct{} // sockets that the command was given in place of its own
+}
+
+// ProbeCommand prepares for a run of a command. Call Close when all of its processes are gone.
+func (t *Tracker) ProbeCommand() *ProbeCommand {
+	return &ProbeCommand{t: t, planted: make(map[uint64]struct{})}
+}
+
+// Close takes back the ports that the command was given.
+func (p *ProbeCommand) Close() {
+	if source := p.t.stage.source; source != nil {
+		source.giveBack(p)
+	}
+}
+
+// Led tells whether a connection of the command was led to the generation.
+func (p *ProbeCommand) Led() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.led
+}
+
+// Astray tells whether a connection could not be led there, and reached whoever serves, or nobody.
+func (p *ProbeCommand) Astray() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.astray
+}
+
+// Handle implements [notify.Handler].
+func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
+	if r.Call != notify.CallConnect {
+		return notify.Continue()
+	}
+	target, ok := p.target(r)
+	if !ok {
+		return notify.Continue()
+	}
+	keys, shared := p.t.keysAt("tcp", target)
+	if shared {
+		return notify.Continue() // planted: see ErrShared
+	}
+	if len(keys) == 0 {
+		return p.unclaimed(r, target)
+	}
+	if err := p.lead(r, target, keys); err != nil {
+		return p.unled(r, target, err)
+	}
+	return notify.Continue()
+}
+
+// target is the address of this machine that a connect is to, as the service's sockets have it. It is not ok where it is none, or can't be told.
+func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
+	address, ok := p.t.asked(r)
+	if !ok || address.Family != unix.AF_INET && address.Family != unix.AF_INET6 || address.Port() == 0 {
+		return netip.AddrPort{}, false
+	}
+	ip := reached(address.AddrPort.Addr())
+	if !ip.IsLoopback() && !isLocal(ip) {
+		return netip.AddrPort{}, false
+	}
+	theirs, err := proc.NetNS(r.TID)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	ours, err := proc.NetNS(os.Getpid())
+	return netip.AddrPortFrom(ip, address.Port()), err == nil && ours == theirs && r.Valid()
+}
+
+// reached is the address that a connect leads to: the loopback where it names none (connect(2)).
+func reached(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap()
+	switch {
+	case !ip.IsUnspecified():
+		return ip
+	case ip.Is6():
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// unclaimed answers a connect to an address at which the generation has no socket. Where its predecessor has one, or clients wait in one, it would
+// reach that: it is refused, as it will be.
+func (p *ProbeCommand) unclaimed(r *notify.Request, target netip.AddrPort) notify.Reply {
+	if p.t.preserved == nil {
+		return notify.Continue()
+	}
+	s := p.t.preserved.awaited(func(s *Socket) bool { return s.Key.isTCP() && s.Key.reachedBy(target) })
+	if s == nil || !r.Valid() {
+		return notify.Continue()
+	}
+	p.t.log.Debug("a probe's connection to an address that the generation has not bound is refused",
+		slog.Int("generation", p.t.generation), slog.String("address", target.String()))
+	return notify.Fail(unix.ECONNREFUSED)
+}
+
+// unled answers a connect that could not be led.
+func (p *ProbeCommand) unled(r *notify.Request, target netip.AddrPort, why error) notify.Reply {
+	switch {
+	case errors.Is(why, ErrNotListening):
+		return notify.Fail(unix.ECONNREFUSED)
+	case errors.Is(why, errNoPort):
+		return notify.Fail(unix.EADDRNOTAVAIL)
+	case errors.Is(why, errOnlyOne), errors.Is(why, notify.ErrTargetGone):
+		return notify.Continue()
+	}
+	p.mu.Lock()
+	p.astray = true
+	p.mu.Unlock()
+	p.t.log.Debug("a probe's connection can't be led to the new generation", slog.Int("generation", p.t.generation),
+		slog.String("address", target.String()), slog.String("why", why.Error()))
+	return notify.Continue()
+}
+
+// errOnlyOne: all clients come to the generation as it is.
+var errOnlyOne = errors.New("nobody else has clients there")
+
+// errBound: the command has bound its socket, and may mean it.
+var errBound = errors.New("the command has bound the socket itself")
+
+// lead sees to it that the connection comes to the generation.
+func (p *ProbeCommand) lead(r *notify.Request, target netip.AddrPort, keys []Key) error {
+	apart, err := p.t.aimAt(keys, target)
+	if err != nil {
+		return err
+	}
+	if !apart {
+		p.notesLed()
+		return errOnlyOne
+	}
+	s, err := p.socket(r)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	source := p.t.stage.source
+	switch {
+	case source.isLent(s.port):
+		p.notesLed()
+		return nil // it asks once more: how far it is, or after it was refused
+	case s.bound:
+		return errBound
+	}
+	port, err := p.lend(target)
+	if err != nil {
+		return err
+	}
+	// Now that the port is known the program must know it too.
+	if _, err := p.t.aimAt(keys, target); err != nil {
+		return err
+	}
+	if err := s.bind(p, r, netip.AddrPortFrom(target.Addr(), port)); err != nil {
+		return err
+	}
+	p.notesLed()
+	return nil
+}
+
+func (p *ProbeCommand) notesLed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.led = true
+}
+
+// lend chooses a port from which a connection to the address can be made.
+func (p *ProbeCommand) lend(target netip.AddrPort) (uint16, error) {
+	diag, err := NewDiag()
+	if err != nil {
+		return 0, err
+	}
+	defer diag.Close()
+	return p.t.stage.source.lend(p, func(port uint16) bool {
+		from := netip.AddrPortFrom(target.Addr(), port)
+		for _, end := range [][2]netip.AddrPort{{from, target}, {target, from}} {
+			if there, err := diag.connected(end[0], end[1]); err != nil || there {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// connecting is the socket that a command is about to connect.
+type connecting struct {
+	own    int // a duplicate; owned; -1 where it could not be copied
+	family int
+	proto  int
+	port   uint16 // that it is bound to, or 0
+	bound  bool   // to a port or an address
+	info   proc.FDInfo
+}
+
+func (s connecting) close() {
+	if s.own >= 0 {
+		unix.Close(s.own)
+	}
+}
+
+func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
+	pid, err := proc.Tgid(r.TID)
+	if err != nil {
+		return connecting{own: -1}, err
+	}
+	s := connecting{}
+	s.own, err = p.t.stage.copyCaller(pid, r.FD())
+	if denied(err) {
+		return p.glimpse(r, pid)
+	}
+	if err != nil {
+		return connecting{own: -1}, err
+	}
+	if !r.Valid() {
+		s.close()
+		return connecting{own: -1}, notify.ErrTargetGone
+	}
+	key, err := describe(s.own, r.TID)
+	if err == nil && !key.isTCP() {
+		err = errOnlyOne // a datagram's is no connection
+	}
+	var name unix.Sockaddr
+	if err == nil {
+		name, err = unix.Getsockname(s.own)
+	}
+	if err != nil {
+		s.close()
+		return connecting{own: -1}, err
+	}
+	address, _ := SockaddrOf(name)
+	s.family, s.proto, s.port = int(key.Address.Family), key.Protocol, address.Port()
+	s.bound = s.port != 0 || !address.AddrPort.Addr().Unmap().IsUnspecified()
+	return s, nil
+}
+
+// glimpse describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll set has it.
+func (p *ProbeCommand) glimpse(r *notify.Request, pid int) (connecting, error) {
+	s := connecting{own: -1}
+	protocol, err := proc.SocketProtocol(r.TID, r.FD())
+	if err != nil {
+		return s, err
+	}
+	kind, ok := kinds[protocol]
+	if !ok || kind.kind != unix.SOCK_STREAM || kind.family != unix.AF_INET && kind.family != unix.AF_INET6 {
+		return s, errOnlyOne
+	}
+	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
+	if err != nil || !ok {
+		return s, errors.Join(err, notify.ErrTargetGone)
+	}
+	if s.info, err = proc.ReadFDInfo(r.TID, r.FD()); err != nil {
+		return s, err
+	}
+	p.mu.Lock()
+	_, planted := p.planted[inode]
+	p.mu.Unlock()
+	if planted {
+		return s, errOnlyOne // it asks once more
+	}
+	if len(registrations([]int{pid}, map[uint64]struct{}{inode: {}})) > 0 {
+		return s, errors.New("its socket may not be copied, and is in an epoll set")
+	}
+	s.family, s.proto = int(kind.family), kind.protocol
+	return s, nil
+}
+
+// bind binds the socket, or puts one that is bound in its place.
+func (s *connecting) bind(p *ProbeCommand, r *notify.Request, from netip.AddrPort) error {
+	fd, anew := s.own, s.own < 0
+	if anew {
+		var err error
+		if fd, err = unix.Socket(s.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, s.proto); err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		defer unix.Close(fd)
+		if err := unix.SetNonblock(fd, s.info.Flags&unix.O_NONBLOCK != 0); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err := unix.Bind(fd, sockaddrIn(s.family, from)); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if !anew {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	p.mu.Lock()
+	p.planted[st.Ino] = struct{}{}
+	p.mu.Unlock()
+	return r.Plant(fd, r.FD(), s.info.CloseOnExec())
+}
+
+// sockaddrIn is an address as a socket of the family has it.
+func sockaddrIn(family int, a netip.AddrPort) unix.Sockaddr {
+	if family == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32) // it is a number: see Address
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
+}
