@@ -162,6 +162,7 @@ func TestPostgres(t *testing.T) {
 				h := start(t, append(flags, p.command...), p.as)
 				h.await("generation ready", 1)
 				l := startClients(t, p.addr, p.ask, 1, 1, 1, 1, 1, 1)
+				l.awaitNewPID(0)
 				for i := range restarts {
 					before := l.pids()
 					h.hup()
