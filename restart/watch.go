@@ -56,7 +56,13 @@ func (p *live) runProbe(s *supervisor) func(ctx context.Context, argv, env []str
 		calls := p.tracker.ProbeCommand()
 		b.watch = &watch{program: program, calls: calls, log: s.cfg.Log}
 		output, ended, err := s.runProbe(ctx, b)
-		p.astray.Store(calls.Astray() || !calls.Led() && ctx.Err() != nil)
+		why := calls.Astray()
+		p.astray.Store(why != nil || !calls.Led() && ctx.Err() != nil)
+		if why != nil {
+			p.sayAstray.Do(func() {
+				p.log.Warn("a probe's command can't be led to the new version: it asks whoever serves", "generation", p.number, "why", why.Error())
+			})
+		}
 		return output, ended, err
 	}
 }
@@ -76,10 +82,9 @@ func (p *live) letIn(ctx context.Context) {
 	if err == nil && !let {
 		return
 	}
-	why := "its connections are not its own, or may not be looked into"
 	if err != nil {
-		why = err.Error()
+		p.log.Warn("a probe's command waits among the clients, and they can't be let in", "generation", p.number, "error", err.Error())
+		return
 	}
-	p.log.Warn("a probe's command can't be led to the new version; clients that wait reach it before it has passed",
-		"generation", p.number, "why", why)
+	p.log.Warn("a probe's command waits among the clients: they are let in before it has passed", "generation", p.number)
 }

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -24,7 +25,7 @@ type ProbeCommand struct {
 
 	mu      sync.Mutex
 	led     bool
-	astray  bool
+	astray  error
 	planted map[uint64]struct{} // sockets that the command was given in place of its own
 }
 
@@ -47,8 +48,8 @@ func (p *ProbeCommand) Led() bool {
 	return p.led
 }
 
-// Astray tells whether a connection could not be led there, and reached whoever serves, or nobody.
-func (p *ProbeCommand) Astray() bool {
+// Astray tells why a connection could not be led there, and reached whoever serves, or nobody; nil where there was none.
+func (p *ProbeCommand) Astray() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.astray
@@ -71,7 +72,7 @@ func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
 		return p.unclaimed(r, target)
 	}
 	if err := p.lead(r, target, keys); err != nil {
-		return p.unled(r, target, err)
+		return p.unled(target, err)
 	}
 	return notify.Continue()
 }
@@ -122,7 +123,7 @@ func (p *ProbeCommand) unclaimed(r *notify.Request, target netip.AddrPort) notif
 }
 
 // unled answers a connect that could not be led.
-func (p *ProbeCommand) unled(r *notify.Request, target netip.AddrPort, why error) notify.Reply {
+func (p *ProbeCommand) unled(target netip.AddrPort, why error) notify.Reply {
 	switch {
 	case errors.Is(why, ErrNotListening):
 		return notify.Fail(unix.ECONNREFUSED)
@@ -132,10 +133,8 @@ func (p *ProbeCommand) unled(r *notify.Request, target netip.AddrPort, why error
 		return notify.Continue()
 	}
 	p.mu.Lock()
-	p.astray = true
+	p.astray = fmt.Errorf("%s: %w", target, why)
 	p.mu.Unlock()
-	p.t.log.Debug("a probe's connection can't be led to the new generation", slog.Int("generation", p.t.generation),
-		slog.String("address", target.String()), slog.String("why", why.Error()))
 	return notify.Continue()
 }
 

@@ -121,7 +121,7 @@ func TestProbeCommand(t *testing.T) {
 				if n := kind.takes(t, old.puppet, was); n != sent {
 					t.Errorf("%d of %d clients reached the old generation", n, sent)
 				}
-				if !calls.Led() || calls.Astray() {
+				if !calls.Led() || calls.Astray() != nil {
 					t.Errorf("led: %v, astray: %v", calls.Led(), calls.Astray())
 				}
 			})
@@ -201,13 +201,13 @@ func TestProbeCommandAfterCommand(t *testing.T) {
 	}
 	command, calls := launchCommand(t, next.tracker)
 	other := kind.listens(t, command, kind.unused(t))
-	if _, errno := command.connects(t, other.addr, 0); errno != 0 || calls.Led() || calls.Astray() {
+	if _, errno := command.connects(t, other.addr, 0); errno != 0 || calls.Led() || calls.Astray() != nil {
 		t.Errorf("to another address: %v", errno)
 	}
 	bound := command.bindTo(t, loopback, 0)
 	raw := rawAddress(at)
 	command.Must(t, 0, unix.SYS_CONNECT, bound.fd, raw, len(raw))
-	if n := kind.takes(t, old.puppet, was); n != 1 || !calls.Astray() {
+	if n := kind.takes(t, old.puppet, was); n != 1 || calls.Astray() == nil {
 		t.Errorf("from a port of its own: %d connections reached the old generation; astray: %v", n, calls.Astray())
 	}
 }

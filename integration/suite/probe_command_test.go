@@ -1,12 +1,16 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +23,16 @@ func asking(t *testing.T, s service, way string) (flag, file string) {
 		t.Fatal(err)
 	}
 	file = filepath.Join(t.TempDir(), "answers")
+	if arch, ok := strings.CutPrefix(way, "go "); ok {
+		binary := filepath.Join(t.TempDir(), "goasks")
+		if err := goBuild(binary, "./goasks", []string{"CGO_ENABLED=0", "GOARCH=" + arch}); err != nil {
+			t.Fatal(err)
+		}
+		if arch == "386" {
+			runs32(t, binary)
+		}
+		return fmt.Sprintf("--ready=exec:%s %s %s", binary, s.addr, file), file
+	}
 	command := strings.Join([]string{program(t, "/usr/bin/python3", "python3"), "testdata/asks.py", way, host, port, file}, " ")
 	return "--ready=exec:" + command, file
 }
@@ -53,8 +67,11 @@ func (s *supervisor) answered(file string, generations int) {
 
 // TestProbeCommand: on the stage a command reaches the new version, which refuses it for a second, and nobody else; clients reach the old one.
 func TestProbeCommand(t *testing.T) {
-	for _, way := range []string{"blocking", "epoll", "poll", "twice", "loop", "blocking denied", "poll denied"} {
+	for _, way := range []string{"blocking", "epoll", "poll", "twice", "loop", "blocking denied", "poll denied", "go " + runtime.GOARCH, "go 386"} {
 		t.Run(way, func(t *testing.T) {
+			if way == "go 386" && runtime.GOARCH != "amd64" {
+				t.Skip("unsupported here: i386 programs run on amd64 kernels")
+			}
 			eachLevel(t, func(t *testing.T, level string) {
 				t.Parallel()
 				s := readying(t)
@@ -81,4 +98,145 @@ func TestProbeCommand(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestProbeCommandExec: in exec mode clients wait until the command has passed, which reaches the new version. One that can't be led there, as it binds
+// its sockets itself or has another process connect, waits among the clients: they are let in, and it passes.
+func TestProbeCommandExec(t *testing.T) {
+	for _, way := range []string{"blocking", "epoll denied", "bound", "helper"} {
+		t.Run(way, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				t.Parallel()
+				s := readying(t)
+				way, deny := strings.CutSuffix(way, " denied")
+				asks := s
+				if way == "helper" {
+					asks.addr = passOn(t, s.addr)
+				}
+				flag, file := asking(t, asks, strings.Replace(way, "helper", "blocking", 1))
+				var options []option
+				if deny {
+					options = append(options, denied("pidfd_getfd", unix.EPERM))
+				}
+				// One attempt of those that wait ends with the interval.
+				h := start(t, append([]string{"--track=" + level, "--exec", flag, "--ready-interval=2s", "--"}, s.command...), options...)
+				h.await("generation ready", 1)
+				write(t, s.config, "health=1")
+				l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
+				l.awaitNewPID(0)
+				for i := range 2 {
+					before := l.pids()
+					h.hup()
+					h.await("generation ready", i+2)
+					l.awaitNewPID(before)
+					h.await("restart finished", i+2)
+				}
+				l.check(way)
+				led := way == "blocking"
+				if led {
+					h.answered(file, 3)
+				}
+				if n := h.count("a probe's command waits among the clients: they are let in before it has passed"); led != (n == 0) {
+					t.Errorf("%d times it says that the command can't be led", n)
+				}
+			})
+		})
+	}
+}
+
+// passOn is an address at which each connection is passed on to another.
+func passOn(t *testing.T, to string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() { // ends with the listener
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends with the connections
+				defer from.Close()
+				c, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				go func() { // ends when the client has sent all
+					_, _ = io.Copy(c, from)
+					c.Close()
+				}()
+				_, _ = io.Copy(from, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestProbeCommandOutlived: what a command leaves behind can connect as long as it lives: somebody answers its calls.
+func TestProbeCommandOutlived(t *testing.T) {
+	s := readying(t)
+	dir := t.TempDir()
+	apart, came := filepath.Join(dir, "apart"), filepath.Join(dir, "came")
+	if err := errors.Join(unix.Mkfifo(apart, 0o600), unix.Mkfifo(came, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	python := program(t, "/usr/bin/python3", "python3")
+	ask := strings.Join([]string{python, "testdata/asks.py", "blocking", strings.Replace(s.addr, ":", " ", 1), filepath.Join(dir, "answers")}, " ")
+	// What is in the command's group is killed with it, so this has a session of its own; and it waits until the test opens the pipe.
+	left := fmt.Sprintf("echo >%s; echo waits >%s; %s; echo status $? >%s", apart, came, ask, came)
+	s.run(t, "listeners", "--stage", "--ready=exec:setsid sh -c '"+left+"' >/dev/null 2>&1 & read x <"+apart, "--ready-interval=10s")
+	b, err := os.ReadFile(came)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != "waits\n" {
+		t.Fatalf("it says %q", b)
+	}
+	if b, err = os.ReadFile(came); err != nil || string(b) != "status 0\n" {
+		t.Errorf("what was left behind says %q: %v", b, err)
+	}
+}
+
+// TestProbeCommandHanging: a command is killed at its limit, again and again, and leaves nothing behind in huptime.
+func TestProbeCommandHanging(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		s := readying(t)
+		flag, _ := asking(t, s, "blocking")
+		h := s.run(t, level, "--stage", flag, "--ready-timeout=5s", "--ready-interval=500ms")
+		old := s.mustAnswer(t)
+		write(t, s.config, "hang")
+		open := func() int {
+			list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.cmd.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list)
+		}
+		var before int
+		for i := range 2 {
+			failedRestart(h, i+2, "not ready within 5s: exec:", "500ms")
+			h.await("generation ended", i+2)
+			if i == 0 {
+				before = open()
+				continue
+			}
+			for limit := time.Now().Add(patience); open() > before; time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(limit) {
+					t.Fatalf("%d descriptors are open after the second failed restart, %d were after the first", open(), before)
+				}
+			}
+		}
+		write(t, s.config, "")
+		if r := s.mustAnswer(t); r.pid != old.pid {
+			t.Errorf("process %s answers, want %s", r.pid, old.pid)
+		}
+		h.hup()
+		h.await("restart finished", 4)
+		h.await("generation ended", 1)
+	})
 }
