@@ -30,8 +30,7 @@ type live struct {
 	ready    int                      // where a pool's master is told that the generation is ready; owned; -1 without one
 	notices  *notices                 // what it says of itself; nil where nobody asks
 	prober   *prober
-	staged   bool        // it has sockets of its own
-	astray   atomic.Bool // the last run of a probe's command could not be led to it
+	staged   bool // it has sockets of its own
 	// mustNotify tells whether it must say that it is ready.
 	mustNotify func() bool
 	trace      notify.Trace
@@ -39,6 +38,9 @@ type live struct {
 	log        *slog.Logger
 	exposed    bool // it is the first to go if memory runs out, until it is promoted
 	score      int  // what it goes back to then
+
+	astray    atomic.Bool // the last run of a probe's command could not be led to it
+	sayAstray sync.Once
 
 	shaken   chan struct{} // closed when the handshake is over and running was told
 	ended    chan struct{}

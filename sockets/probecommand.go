@@ -1,12 +1,12 @@
 package sockets
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -79,8 +79,20 @@ func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
 
 // target is the address of this machine that a connect is to, as the service's sockets have it. It is not ok where it is none, or can't be told.
 func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
-	address, ok := p.t.asked(r)
-	if !ok || address.Family != unix.AF_INET && address.Family != unix.AF_INET6 || address.Port() == 0 {
+	length := r.Int(2)
+	if length < sizeofSockaddrIn || length > sizeofSockaddrStorage {
+		return netip.AddrPort{}, false
+	}
+	buf := make([]byte, length)
+	err := r.ReadMemory(r.Args[1], buf)
+	if errors.Is(err, unix.EPERM) && (length == sizeofSockaddrIn || length == sizeofSockaddrIn6) {
+		p.strays(fmt.Errorf("process %d may not be looked into: %w", r.TID, err)) // of another user, say
+	}
+	if err != nil || binary.NativeEndian.Uint16(buf) == unix.AF_UNSPEC { // which ends a connection
+		return netip.AddrPort{}, false
+	}
+	address, err := ParseSockaddr(buf)
+	if err != nil || address.Family != unix.AF_INET && address.Family != unix.AF_INET6 || address.Port() == 0 {
 		return netip.AddrPort{}, false
 	}
 	ip := reached(address.AddrPort.Addr())
@@ -132,10 +144,14 @@ func (p *ProbeCommand) unled(target netip.AddrPort, why error) notify.Reply {
 	case errors.Is(why, errOnlyOne), errors.Is(why, notify.ErrTargetGone):
 		return notify.Continue()
 	}
-	p.mu.Lock()
-	p.astray = fmt.Errorf("%s: %w", target, why)
-	p.mu.Unlock()
+	p.strays(fmt.Errorf("%s: %w", target, why))
 	return notify.Continue()
+}
+
+func (p *ProbeCommand) strays(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.astray = why
 }
 
 // errOnlyOne: all clients come to the generation as it is.
@@ -204,127 +220,4 @@ func (p *ProbeCommand) lend(target netip.AddrPort) (uint16, error) {
 		}
 		return true
 	})
-}
-
-// connecting is the socket that a command is about to connect.
-type connecting struct {
-	own    int // a duplicate; owned; -1 where it could not be copied
-	family int
-	proto  int
-	port   uint16 // that it is bound to, or 0
-	bound  bool   // to a port or an address
-	info   proc.FDInfo
-}
-
-func (s connecting) close() {
-	if s.own >= 0 {
-		unix.Close(s.own)
-	}
-}
-
-func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
-	pid, err := proc.Tgid(r.TID)
-	if err != nil {
-		return connecting{own: -1}, err
-	}
-	s := connecting{}
-	s.own, err = p.t.stage.copyCaller(pid, r.FD())
-	if denied(err) {
-		return p.glimpse(r, pid)
-	}
-	if err != nil {
-		return connecting{own: -1}, err
-	}
-	if !r.Valid() {
-		s.close()
-		return connecting{own: -1}, notify.ErrTargetGone
-	}
-	key, err := describe(s.own, r.TID)
-	if err == nil && !key.isTCP() {
-		err = errOnlyOne // a datagram's is no connection
-	}
-	var name unix.Sockaddr
-	if err == nil {
-		name, err = unix.Getsockname(s.own)
-	}
-	if err != nil {
-		s.close()
-		return connecting{own: -1}, err
-	}
-	address, _ := SockaddrOf(name)
-	s.family, s.proto, s.port = int(key.Address.Family), key.Protocol, address.Port()
-	s.bound = s.port != 0 || !address.AddrPort.Addr().Unmap().IsUnspecified()
-	return s, nil
-}
-
-// glimpse describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll set has it.
-func (p *ProbeCommand) glimpse(r *notify.Request, pid int) (connecting, error) {
-	s := connecting{own: -1}
-	protocol, err := proc.SocketProtocol(r.TID, r.FD())
-	if err != nil {
-		return s, err
-	}
-	kind, ok := kinds[protocol]
-	if !ok || kind.kind != unix.SOCK_STREAM || kind.family != unix.AF_INET && kind.family != unix.AF_INET6 {
-		return s, errOnlyOne
-	}
-	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
-	if err != nil || !ok {
-		return s, errors.Join(err, notify.ErrTargetGone)
-	}
-	if s.info, err = proc.ReadFDInfo(r.TID, r.FD()); err != nil {
-		return s, err
-	}
-	p.mu.Lock()
-	_, planted := p.planted[inode]
-	p.mu.Unlock()
-	if planted {
-		return s, errOnlyOne // it asks once more
-	}
-	if len(registrations([]int{pid}, map[uint64]struct{}{inode: {}})) > 0 {
-		return s, errors.New("its socket may not be copied, and is in an epoll set")
-	}
-	s.family, s.proto = int(kind.family), kind.protocol
-	return s, nil
-}
-
-// bind binds the socket, or puts one that is bound in its place.
-func (s *connecting) bind(p *ProbeCommand, r *notify.Request, from netip.AddrPort) error {
-	fd, anew := s.own, s.own < 0
-	if anew {
-		var err error
-		if fd, err = unix.Socket(s.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, s.proto); err != nil {
-			return os.NewSyscallError("socket", err)
-		}
-		defer unix.Close(fd)
-		if err := unix.SetNonblock(fd, s.info.Flags&unix.O_NONBLOCK != 0); err != nil {
-			return os.NewSyscallError("fcntl", err)
-		}
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	if err := unix.Bind(fd, sockaddrIn(s.family, from)); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if !anew {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	p.mu.Lock()
-	p.planted[st.Ino] = struct{}{}
-	p.mu.Unlock()
-	return r.Plant(fd, r.FD(), s.info.CloseOnExec())
-}
-
-// sockaddrIn is an address as a socket of the family has it.
-func sockaddrIn(family int, a netip.AddrPort) unix.Sockaddr {
-	if family == unix.AF_INET {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32) // it is a number: see Address
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
 }
