@@ -58,7 +58,7 @@ func (p *live) runProbe(s *supervisor) func(ctx context.Context, argv, env []str
 		output, ended, err := s.runProbe(ctx, b)
 		why := calls.Astray()
 		p.astray.Store(why != nil || !calls.Led() && ctx.Err() != nil)
-		if why != nil {
+		if why != nil && p.number > 1 {
 			p.sayAstray.Do(func() {
 				p.log.Warn("a probe's command can't be led to the new version: it asks whoever serves", "generation", p.number, "why", why.Error())
 			})

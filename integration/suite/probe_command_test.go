@@ -103,7 +103,7 @@ func TestProbeCommand(t *testing.T) {
 // TestProbeCommandExec: in exec mode clients wait until the command has passed, which reaches the new version. One that can't be led there, as it binds
 // its sockets itself or has another process connect, waits among the clients: they are let in, and it passes.
 func TestProbeCommandExec(t *testing.T) {
-	for _, way := range []string{"blocking", "epoll denied", "bound", "helper"} {
+	for _, way := range []string{"blocking", "epoll denied", "bound", "helper", "opaque"} {
 		t.Run(way, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				t.Parallel()
@@ -113,8 +113,12 @@ func TestProbeCommandExec(t *testing.T) {
 				if way == "helper" {
 					asks.addr = passOn(t, s.addr)
 				}
-				flag, file := asking(t, asks, strings.Replace(way, "helper", "blocking", 1))
+				flag, file := asking(t, asks, strings.NewReplacer("helper", "blocking", "opaque", "blocking").Replace(way))
 				var options []option
+				if way == "opaque" {
+					flag = opaqueCommand(t, flag, file)
+					options = append(options, incapable(t, unix.CAP_SYS_PTRACE))
+				}
 				if deny {
 					options = append(options, denied("pidfd_getfd", unix.EPERM))
 				}
@@ -142,6 +146,22 @@ func TestProbeCommandExec(t *testing.T) {
 			})
 		})
 	}
+}
+
+// opaqueCommand makes another user's of the command of a probe. Without CAP_SYS_PTRACE its processes may not be looked into.
+func opaqueCommand(t *testing.T, flag, file string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/asks.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(file)
+	script := write(t, filepath.Join(dir, "asks.py"), string(text))
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.WriteFile(file, nil, 0o666), os.Chmod(file, 0o666), os.Chmod(script, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	setpriv := program(t, "/usr/bin/setpriv", "setpriv") + " --reuid=65534 --regid=65534 --clear-groups "
+	return strings.NewReplacer("testdata/asks.py", script, "exec:", "exec:"+setpriv).Replace(flag)
 }
 
 // passOn is an address at which each connection is passed on to another.
