@@ -39,7 +39,7 @@ type live struct {
 	exposed    bool // it is the first to go if memory runs out, until it is promoted
 	score      int  // what it goes back to then
 
-	astray    atomic.Bool // the last run of a probe's command could not be led to it
+	astray    atomic.Int32 // how often a probe's command could not be led to it: see letIn
 	sayAstray sync.Once
 
 	shaken   chan struct{} // closed when the handshake is over and running was told

@@ -15,9 +15,10 @@ import (
 	"huptime/notify"
 )
 
-// ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves. The command knows nothing of the
-// stage, and would reach the generation that serves. So its socket is bound, before the call runs, to a port that the group's program sends to the
-// generation that is asked about, and to the address that it connects to, as a client's of this machine. Everything else runs as it would without.
+// ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves.
+// The command knows nothing of the stage, and would reach the generation that serves. So its socket is bound, before
+// the call runs, to a port that the group's program sends to the generation that is asked about, and to the address
+// that it connects to, as a client's of this machine. Everything else runs as it would without.
 //
 // It implements [notify.Handler] for a filter that asks about connect.
 type ProbeCommand struct {
@@ -25,6 +26,7 @@ type ProbeCommand struct {
 
 	mu      sync.Mutex
 	led     bool
+	others  bool
 	astray  error
 	planted map[uint64]struct{} // sockets that the command was given in place of its own
 }
@@ -48,7 +50,15 @@ func (p *ProbeCommand) Led() bool {
 	return p.led
 }
 
-// Astray tells why a connection could not be led there, and reached whoever serves, or nobody; nil where there was none.
+// Elsewhere tells whether the command has connected to something else, and to nothing of the service's.
+func (p *ProbeCommand) Elsewhere() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.others && !p.led
+}
+
+// Astray tells why a connection could not be led there, and reached whoever serves, or nobody; nil where there was
+// none.
 func (p *ProbeCommand) Astray() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,7 +72,7 @@ func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
 	}
 	target, ok := p.target(r)
 	if !ok {
-		return notify.Continue()
+		return p.connectsElsewhere()
 	}
 	keys, shared := p.t.keysAt("tcp", target)
 	if shared {
@@ -77,7 +87,8 @@ func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
 	return notify.Continue()
 }
 
-// target is the address of this machine that a connect is to, as the service's sockets have it. It is not ok where it is none, or can't be told.
+// target is the address of this machine that a connect is to, as the service's sockets have it. It is not ok where
+// it is none, or can't be told.
 func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
 	length := r.Int(2)
 	if length < sizeofSockaddrIn || length > sizeofSockaddrStorage {
@@ -119,15 +130,22 @@ func reached(ip netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
-// unclaimed answers a connect to an address at which the generation has no socket. Where its predecessor has one, or clients wait in one, it would
-// reach that: it is refused, as it will be.
+func (p *ProbeCommand) connectsElsewhere() notify.Reply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.others = true
+	return notify.Continue()
+}
+
+// unclaimed answers a connect to an address at which the generation has no socket. Where its predecessor has one, or
+// clients wait in one, it would reach that: it is refused, as it will be.
 func (p *ProbeCommand) unclaimed(r *notify.Request, target netip.AddrPort) notify.Reply {
 	if p.t.preserved == nil {
-		return notify.Continue()
+		return p.connectsElsewhere()
 	}
 	s := p.t.preserved.awaited(func(s *Socket) bool { return s.Key.isTCP() && s.Key.reachedBy(target) })
 	if s == nil || !r.Valid() {
-		return notify.Continue()
+		return p.connectsElsewhere()
 	}
 	p.t.log.Debug("a probe's connection to an address that the generation has not bound is refused",
 		slog.Int("generation", p.t.generation), slog.String("address", target.String()))

@@ -31,8 +31,8 @@ func launchCommand(t *testing.T, of *Tracker) (*puppet, *ProbeCommand) {
 	}
 	var launcher *notify.Launcher
 	onMain(func() {
-		launcher, err = notify.Start(notify.Launch{Command: []string{self, puppets.Name, strconv.Itoa(pair[1])}, Program: program,
-			Inherited: pair[1:]})
+		launcher, err = notify.Start(notify.Launch{Program: program, Inherited: pair[1:],
+			Command: []string{self, puppets.Name, strconv.Itoa(pair[1])}})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,8 @@ func TestProbeCommand(t *testing.T) {
 	}
 }
 
-// A command may make as many connections as it likes, one after the other, and some at once. The ports are there for the next one.
+// A command may make as many connections as it likes, one after the other, and some at once. The ports are there for
+// the next one.
 func TestProbeCommandPorts(t *testing.T) {
 	kind := stagedKinds[0]
 	knocks := NewKnocks()
@@ -175,7 +176,8 @@ func TestProbeCommandPorts(t *testing.T) {
 	}
 }
 
-// Of each command after the other the ports are given back; an address that nobody stages is left alone, and so is a socket that is bound.
+// Of each command after the other the ports are given back; an address that nobody stages is left alone, and so is a
+// socket that is bound.
 func TestProbeCommandAfterCommand(t *testing.T) {
 	kind := stagedKinds[0]
 	knocks := NewKnocks()

@@ -63,7 +63,8 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 	return s, nil
 }
 
-// glimpse describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll set has it.
+// glimpse describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll
+// set has it.
 func (p *ProbeCommand) glimpse(r *notify.Request, pid int) (connecting, error) {
 	s := connecting{own: -1}
 	protocol, err := proc.SocketProtocol(r.TID, r.FD())

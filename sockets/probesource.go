@@ -25,7 +25,8 @@ type probeSource struct {
 	closed bool
 }
 
-// heldPort is a port that no client gets by chance, as a TCP socket is bound to it: connect(2) chooses no port that was bound.
+// heldPort is a port that no client gets by chance, as a TCP socket is bound to it: connect(2) chooses no port that
+// was bound.
 type heldPort struct {
 	port uint16
 	held int // the socket; owned
@@ -104,8 +105,8 @@ func (p *probeSource) turn(ctx context.Context, address string) (done func(), er
 	}
 }
 
-// maxLent bounds the ports of commands. A connection that its server does not end keeps its port: such a server is asked so often until nothing
-// comes of it any more.
+// maxLent bounds the ports of commands. A connection that its server does not end keeps its port: such a server is
+// asked so often until nothing comes of it any more.
 const maxLent = 64
 
 // errNoPort: all ports have connections that are not ended.
@@ -117,8 +118,9 @@ type lentPort struct {
 	to map[*ProbeCommand]struct{} // commands that may be about to connect from it
 }
 
-// lend chooses a port for a connection of a command: one that no other running command was given, this one neither, and that nothing is connected
-// from. Of several it is the one that was not used for longest. free tells of a port whether a connection can be made from it.
+// lend chooses a port for a connection of a command: one that no other running command was given, this one neither,
+// and that nothing is connected from. Of several it is the one that was not used for longest. free tells of a port
+// whether a connection can be made from it.
 func (p *probeSource) lend(to *ProbeCommand, free func(port uint16) bool) (uint16, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -33,11 +33,12 @@ func asking(t *testing.T, s service, way string) (flag, file string) {
 		}
 		return fmt.Sprintf("--ready=exec:%s %s %s", binary, s.addr, file), file
 	}
-	command := strings.Join([]string{program(t, "/usr/bin/python3", "python3"), "testdata/asks.py", way, host, port, file}, " ")
-	return "--ready=exec:" + command, file
+	python := program(t, "/usr/bin/python3", "python3")
+	return "--ready=exec:" + strings.Join([]string{python, "testdata/asks.py", way, host, port, file}, " "), file
 }
 
-// answered checks that each answer to a probe came from the generation that was asked about, and that it was refused first.
+// answered checks that each answer to a probe came from the generation that was asked about, and that it was refused
+// first.
 func (s *supervisor) answered(file string, generations int) {
 	s.t.Helper()
 	b, err := os.ReadFile(file)
@@ -51,7 +52,8 @@ func (s *supervisor) answered(file string, generations int) {
 			s.t.Fatalf("an answer is %q", line)
 		}
 		if want := s.await("generation started", generation).PID; pid != want {
-			s.t.Errorf("generation %d was asked about, process %d, and process %d has answered %d", generation, want, pid, status)
+			s.t.Errorf("generation %d was asked about, process %d, and process %d has answered %d",
+				generation, want, pid, status)
 		}
 		if status == 503 {
 			refused[generation]++
@@ -65,9 +67,11 @@ func (s *supervisor) answered(file string, generations int) {
 	s.t.Logf("%d answers", strings.Count(string(b), "\n"))
 }
 
-// TestProbeCommand: on the stage a command reaches the new version, which refuses it for a second, and nobody else; clients reach the old one.
+// TestProbeCommand: on the stage a command reaches the new version, which refuses it for a second, and nobody else;
+// clients reach the old one.
 func TestProbeCommand(t *testing.T) {
-	for _, way := range []string{"blocking", "epoll", "poll", "twice", "loop", "blocking denied", "poll denied", "go " + runtime.GOARCH, "go 386"} {
+	for _, way := range []string{"blocking", "epoll", "poll", "twice", "loop", "blocking denied", "poll denied",
+		"go " + runtime.GOARCH, "go 386"} {
 		t.Run(way, func(t *testing.T) {
 			if way == "go 386" && runtime.GOARCH != "amd64" {
 				t.Skip("unsupported here: i386 programs run on amd64 kernels")
@@ -82,7 +86,8 @@ func TestProbeCommand(t *testing.T) {
 					options = append(options, denied("pidfd_getfd", unix.EPERM))
 				}
 				write(t, s.config, "health=1")
-				h := start(t, append([]string{"--track=" + level, "--stage", flag, "--ready-interval=2s", "--"}, s.command...), options...)
+				flags := []string{"--track=" + level, "--stage", flag, "--ready-interval=2s", "--"}
+				h := start(t, append(flags, s.command...), options...)
 				h.await("generation ready", 1)
 				l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
 				l.awaitNewPID(0)
@@ -100,8 +105,9 @@ func TestProbeCommand(t *testing.T) {
 	}
 }
 
-// TestProbeCommandExec: in exec mode clients wait until the command has passed, which reaches the new version. One that can't be led there, as it binds
-// its sockets itself or has another process connect, waits among the clients: they are let in, and it passes.
+// TestProbeCommandExec: in exec mode clients wait until the command has passed, which reaches the new version. One
+// that can't be led there, as it binds its sockets itself or has another process connect, waits among the clients:
+// they are let in, and it passes.
 func TestProbeCommandExec(t *testing.T) {
 	for _, way := range []string{"blocking", "epoll denied", "bound", "helper", "opaque"} {
 		t.Run(way, func(t *testing.T) {
@@ -123,7 +129,8 @@ func TestProbeCommandExec(t *testing.T) {
 					options = append(options, denied("pidfd_getfd", unix.EPERM))
 				}
 				// One attempt of those that wait ends with the interval.
-				h := start(t, append([]string{"--track=" + level, "--exec", flag, "--ready-interval=2s", "--"}, s.command...), options...)
+				flags := []string{"--track=" + level, "--exec", flag, "--ready-interval=2s", "--"}
+				h := start(t, append(flags, s.command...), options...)
 				h.await("generation ready", 1)
 				write(t, s.config, "health=1")
 				l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
@@ -140,15 +147,17 @@ func TestProbeCommandExec(t *testing.T) {
 				if led {
 					h.answered(file, 3)
 				}
-				if n := h.count("a probe's command waits among the clients: they are let in before it has passed"); led != (n == 0) {
-					t.Errorf("%d times it says that the command can't be led", n)
+				n := h.count("a probe's command waits among the clients: they are let in before it has passed")
+				if led != (n == 0) {
+					t.Errorf("%d times it says that clients are let in", n)
 				}
 			})
 		})
 	}
 }
 
-// opaqueCommand makes another user's of the command of a probe. Without CAP_SYS_PTRACE its processes may not be looked into.
+// opaqueCommand makes another user's of the command of a probe. Without CAP_SYS_PTRACE its processes may not be
+// looked into.
 func opaqueCommand(t *testing.T, flag, file string) string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/asks.py")
@@ -157,7 +166,8 @@ func opaqueCommand(t *testing.T, flag, file string) string {
 	}
 	dir := filepath.Dir(file)
 	script := write(t, filepath.Join(dir, "asks.py"), string(text))
-	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.WriteFile(file, nil, 0o666), os.Chmod(file, 0o666), os.Chmod(script, 0o644)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.WriteFile(file, nil, 0o666),
+		os.Chmod(file, 0o666), os.Chmod(script, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	setpriv := program(t, "/usr/bin/setpriv", "setpriv") + " --reuid=65534 --regid=65534 --clear-groups "
@@ -205,10 +215,13 @@ func TestProbeCommandOutlived(t *testing.T) {
 		t.Fatal(err)
 	}
 	python := program(t, "/usr/bin/python3", "python3")
-	ask := strings.Join([]string{python, "testdata/asks.py", "blocking", strings.Replace(s.addr, ":", " ", 1), filepath.Join(dir, "answers")}, " ")
-	// What is in the command's group is killed with it, so this has a session of its own; and it waits until the test opens the pipe.
+	ask := strings.Join([]string{python, "testdata/asks.py", "blocking", strings.Replace(s.addr, ":", " ", 1),
+		filepath.Join(dir, "answers")}, " ")
+	// What is in the command's group is killed with it, so this has a session of its own; and it waits until the test
+	// opens the pipe.
 	left := fmt.Sprintf("echo >%s; echo waits >%s; %s; echo status $? >%s", apart, came, ask, came)
-	s.run(t, "listeners", "--stage", "--ready=exec:setsid sh -c '"+left+"' >/dev/null 2>&1 & read x <"+apart, "--ready-interval=10s")
+	s.run(t, "listeners", "--stage", "--ready-interval=10s",
+		"--ready=exec:setsid sh -c '"+left+"' >/dev/null 2>&1 & read x <"+apart)
 	b, err := os.ReadFile(came)
 	if err != nil {
 		t.Fatal(err)

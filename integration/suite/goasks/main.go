@@ -1,5 +1,5 @@
-// Command goasks asks a service's /health as a command of a probe: ADDRESS FILE. It is static, and made for several machines. FILE gets what asks.py
-// writes there.
+// Command goasks asks a service's /health as a command of a probe: ADDRESS FILE. It is static, and made for several
+// machines. FILE gets what asks.py writes there.
 package main
 
 import (
