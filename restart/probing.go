@@ -75,13 +75,14 @@ func (p *prober) awaitBad(ctx context.Context) error {
 	}
 }
 
-// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach the new one and nobody else, or in
-// exec mode clients are to wait until the service says that it is ready, or a command that asks it.
+// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach
+// the new one and nobody else, or in exec mode clients are to wait until the service says that it is ready, or a command
+// that asks it.
 func (c *Config) stages() bool {
-	kind := func(k probe.Kind) bool {
-		return slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { return p.Kind() == k })
-	}
-	return c.Stage || c.Mode == Exec && (kind(probe.Notify) || kind(probe.Exec)) || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { _, _, connects := p.Address(); return connects })
+	return c.Stage || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool {
+		_, _, connects := p.Address()
+		return connects || c.Mode == Exec && (p.Kind() == probe.Notify || p.Kind() == probe.Exec)
+	})
 }
 
 func (p *prober) try(ctx context.Context, probe probe.Probe, limit time.Duration) error {
