@@ -106,6 +106,9 @@ func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
 	if err != nil || address.Family != unix.AF_INET && address.Family != unix.AF_INET6 || address.Port() == 0 {
 		return netip.AddrPort{}, false
 	}
+	if protocol, err := proc.SocketProtocol(r.TID, r.FD()); err != nil || kinds[protocol].kind != unix.SOCK_STREAM {
+		return netip.AddrPort{}, false // a datagram's is no connection
+	}
 	ip := reached(address.AddrPort.Addr())
 	if !ip.IsLoopback() && !isLocal(ip) {
 		return netip.AddrPort{}, false

@@ -88,7 +88,14 @@ func TestProbeCommand(t *testing.T) {
 				at := kind.unused(t)
 				old := launchStaged(t, 1, nil, knocks)
 				was := kind.listens(t, old.puppet, at)
-				next := launchStaged(t, 2, collect(t, old), knocks)
+				next := launchPrepared(t, 2, notify.LevelListeners, collect(t, old), knocks, 0, func(tr *Tracker) {
+					if err := tr.Stage(); err != nil {
+						t.Fatal(err)
+					}
+					if deny {
+						tr.stage.copyCaller = func(int, int) (int, error) { return -1, unix.EPERM }
+					}
+				})
 				is := kind.opens(t, next.puppet, at)
 				command, calls := launchCommand(t, next.tracker)
 				fd, errno := command.connects(t, kind.target(at), 0)
@@ -97,9 +104,6 @@ func TestProbeCommand(t *testing.T) {
 				}
 				command.Must(t, 0, unix.SYS_CLOSE, fd)
 				next.Must(t, 0, unix.SYS_LISTEN, is.fd, 4096)
-				if deny {
-					next.tracker.stage.copyCaller = func(int, int) (int, error) { return -1, unix.EPERM }
-				}
 				clients := kind.crowd(at)
 				targets := []netip.AddrPort{kind.target(at), at} // the latter may stand for all addresses
 				var open []int
@@ -206,8 +210,13 @@ func TestProbeCommandAfterCommand(t *testing.T) {
 	if _, errno := command.connects(t, other.addr, 0); errno != 0 || calls.Led() || calls.Astray() != nil {
 		t.Errorf("to another address: %v", errno)
 	}
-	bound := command.bindTo(t, loopback, 0)
+	datagrams := command.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM, 0)
 	raw := rawAddress(at)
+	command.Must(t, 0, unix.SYS_CONNECT, datagrams, raw, len(raw))
+	if calls.Led() || !calls.Elsewhere() {
+		t.Error("datagrams were led")
+	}
+	bound := command.bindTo(t, loopback, 0)
 	command.Must(t, 0, unix.SYS_CONNECT, bound.fd, raw, len(raw))
 	if n := kind.takes(t, old.puppet, was); n != 1 || calls.Astray() == nil {
 		t.Errorf("from a port of its own: %d connections reached the old generation; astray: %v", n, calls.Astray())
