@@ -28,6 +28,9 @@
 // without it, so it could be a hint at most, and a signal that came before the supervisor had received the notification (with
 // WAIT_KILLABLE_RECV, 5.19; without it, at any time) would make it EINTR with the descriptor still open, which programs do not expect.
 //
+// A command that is no service can be run under a filter of its own, which asks about connect (BuildConnectFilter). It
+// has a listener of its own, too, which is closed when all of the command's processes are gone.
+//
 // # Kernel versions
 //
 //	5.0   SECCOMP_RET_USER_NOTIF

@@ -1,10 +1,25 @@
 package notify
 
 import (
+	"fmt"
 	"slices"
 
 	seccomp "github.com/seccomp/libseccomp-golang"
 )
+
+// BuildConnectFilter makes the program for a command that is no service, of which every connect is asked about and nothing else. As [BuildFilter],
+// it needs nothing of the kernel.
+func BuildConnectFilter() (Program, error) {
+	native, err := seccomp.GetNativeArch()
+	if err != nil {
+		return nil, fmt.Errorf("cannot build the filter: %w", err)
+	}
+	program, err := buildFilter(connectRules([]FilterOption{WithEveryConnect}), siblings[native])
+	if err != nil {
+		return nil, fmt.Errorf("cannot build the filter: %w", err)
+	}
+	return program, nil
+}
 
 // connectRules asks about connect. Whom a service connects to is in its memory; what a filter can see is how long the address is. Those of the internet,
 // which are most and the ones whose cost matters, have 16 and 28 bytes (struct sockaddr_in and sockaddr_in6). A rule may compare

@@ -37,14 +37,22 @@ func (s *supervisor) check(done func(output string, err error)) (cancel func(why
 		go done("", err) // not from in here, where the machine's goroutine would wait for itself
 		return func(error) {}
 	}
-	return s.command(argv, nil, func(o outcome) { done(o.output, checkOutcome(o)) })
+	return s.command(beside{argv: argv}, func(o outcome) { done(o.output, checkOutcome(o)) })
 }
 
-// command runs a command beside the service, in its directory and environment, to which more is added. It runs on the machine's goroutine, as reap
+// beside is a command that is run beside the service, in its directory and environment.
+type beside struct {
+	argv []string
+	env  []string // what is added to the environment
+	// watch answers the command's connect calls; nil runs it without a filter.
+	watch *watch
+}
+
+// command runs a command. It runs on the machine's goroutine, as reap
 // does: so the command cannot be reaped before it is known, and is not killed after that. done is called once, later and on another
 // goroutine.
-func (s *supervisor) command(argv, more []string, done func(outcome)) (cancel func(why error)) {
-	c, err := s.startCommand(argv, more)
+func (s *supervisor) command(b beside, done func(outcome)) (cancel func(why error)) {
+	c, err := s.startCommand(b)
 	if err != nil {
 		go done(outcome{refused: err}) // not from in here, where the machine's goroutine would wait for itself
 		return func(error) {}
@@ -59,7 +67,7 @@ func (s *supervisor) command(argv, more []string, done func(outcome)) (cancel fu
 		c.ended <- status
 	}
 	go func() { // ends with the check
-		c.refused <- c.launcher.Handshake(nil)
+		c.refused <- c.launcher.Handshake(b.watch.serving(pid))
 	}()
 	go c.keep()
 	go func() { // ends when the check has been reaped
@@ -73,17 +81,17 @@ func (s *supervisor) command(argv, more []string, done func(outcome)) (cancel fu
 	}
 }
 
-func (s *supervisor) startCommand(argv, more []string) (*check, error) {
+func (s *supervisor) startCommand(b beside) (*check, error) {
 	l, err := s.setting()
 	if err != nil {
 		return nil, err
 	}
-	l.Command = argv
-	if len(more) > 0 {
+	l.Command = b.argv
+	if len(b.env) > 0 {
 		if l.Env == nil {
 			l.Env = os.Environ()
 		}
-		l.Env = append(l.Env, more...)
+		l.Env = append(l.Env, b.env...)
 	}
 	// Standard input is at its end: a pipe that nobody writes to, because an empty root has no /dev/null.
 	var in, out [2]int
@@ -96,7 +104,9 @@ func (s *supervisor) startCommand(argv, more []string) (*check, error) {
 		return nil, fmt.Errorf("cannot run a command: %w", os.NewSyscallError("pipe2", err))
 	}
 	defer unix.Close(out[1])
-	l.Unfiltered = true
+	if l.Unfiltered = b.watch == nil; b.watch != nil {
+		l.Program = b.watch.program
+	}
 	l.Stdio = &[3]int{in[0], out[1], out[1]}
 	launcher, err := s.census.beginCheck(func() (*notify.Launcher, error) { return notify.Start(l) })
 	if err != nil {

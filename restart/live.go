@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,9 @@ type live struct {
 	log        *slog.Logger
 	exposed    bool // it is the first to go if memory runs out, until it is promoted
 	score      int  // what it goes back to then
+
+	astray    atomic.Int32 // how often a probe's command could not be led to it: see letIn
+	sayAstray sync.Once
 
 	shaken   chan struct{} // closed when the handshake is over and running was told
 	ended    chan struct{}

@@ -17,6 +17,7 @@ import (
 type prober struct {
 	cfg     *Config
 	options probe.Options
+	failed  func(ctx context.Context) // is told of each attempt that did not pass, but on probation
 
 	mu   sync.Mutex
 	last string // what failed last, or what is waited for
@@ -38,6 +39,7 @@ func (p *prober) await(ctx context.Context) error {
 				break
 			}
 			p.says(err.Error())
+			p.failed(ctx)
 			if !sleep(ctx, p.cfg.ReadyInterval-time.Since(began)) {
 				return ctx.Err()
 			}
@@ -73,13 +75,14 @@ func (p *prober) awaitBad(ctx context.Context) error {
 	}
 }
 
-// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach the new one and nobody else, or in
-// exec mode clients are to wait until the service says that it is ready. Not where a command asks it: that may connect, and would reach nobody.
+// stages tells whether generations have sockets of their own: it was asked for, or a probe connects, which is to reach
+// the new one and nobody else, or in exec mode clients are to wait until the service says that it is ready, or a command
+// that asks it.
 func (c *Config) stages() bool {
-	kind := func(k probe.Kind) bool {
-		return slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { return p.Kind() == k })
-	}
-	return c.Stage || c.Mode == Exec && kind(probe.Notify) && !kind(probe.Exec) || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool { _, _, connects := p.Address(); return connects })
+	return c.Stage || slices.ContainsFunc(c.Probes, func(p probe.Probe) bool {
+		_, _, connects := p.Address()
+		return connects || c.Mode == Exec && (p.Kind() == probe.Notify || p.Kind() == probe.Exec)
+	})
 }
 
 func (p *prober) try(ctx context.Context, probe probe.Probe, limit time.Duration) error {
@@ -116,8 +119,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // errStopped is why a probe's command was killed.
 var errStopped = errors.New("was killed: it took too long")
 
-// runProbe runs a probe's command beside the service: see probe.Options.Run. It may be called on any goroutine but the machine's.
-func (s *supervisor) runProbe(ctx context.Context, argv, env []string, _ string) (output []byte, ended string, err error) {
+// runProbe runs a probe's command: see probe.Options.Run. It may be called on any goroutine but the machine's.
+func (s *supervisor) runProbe(ctx context.Context, b beside) (output []byte, ended string, err error) {
 	over := make(chan outcome, 1)
 	var cancel func(why error) // the machine's goroutine's
 	s.post(func() {
@@ -125,7 +128,7 @@ func (s *supervisor) runProbe(ctx context.Context, argv, env []string, _ string)
 			over <- outcome{refused: ctx.Err()}
 			return
 		}
-		cancel = s.command(argv, env, func(o outcome) { over <- o })
+		cancel = s.command(b, func(o outcome) { over <- o })
 	})
 	var o outcome
 	select {

@@ -218,10 +218,10 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if s.cfg.PassFDs {
 		p.tracker.Pass()
 	}
-	p.prober = &prober{cfg: &s.cfg, options: probe.Options{Statuses: s.cfg.ReadyStatus, Run: s.runProbe,
+	p.prober = &prober{cfg: &s.cfg, options: probe.Options{Statuses: s.cfg.ReadyStatus, Run: p.runProbe(s),
 		Env: []string{fmt.Sprintf("HUPTIME_GENERATION=%d", number), fmt.Sprintf("HUPTIME_PID=%d", launcher.PID)}}}
 	p.mustNotify = func() bool { return s.waitsForNotice(number) }
-	p.prober.options.Dial = p.dialProbe
+	p.prober.options.Dial, p.prober.failed = p.dialProbe, p.letIn
 	if p.staged = s.cfg.stages(); p.staged {
 		if err := p.tracker.Stage(); err != nil {
 			s.cfg.Log.Warn("cannot stage", "generation", number, "error", err.Error())

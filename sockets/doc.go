@@ -102,6 +102,9 @@
 // groups with a program of the service's own, unix and vsock sockets. Hosts' groups (multicast) are planted as well: every member would get each datagram.
 // Where no generation serves everything is planted, for clients wait in the preserved sockets.
 //
+// What a probe sends is told by the port that it comes from, which is held for it: DialProbe connects from there, and
+// the sockets of a command are bound there while their connect is held (ProbeCommand).
+//
 // # Gating, level listeners
 //
 // Each process that holds a socket is frozen (package remote) and made to take

@@ -139,21 +139,21 @@ func (g *reuseport) attach(leaving bool) error {
 		chosen = chosen[:len(chosen)-1]
 	}
 	var probed []uint32
-	port := uint16(0)
+	var ports []uint16
 	if g.probed != nil && g.probed != g.serving && g.probed.stage.source != nil {
-		probed, port = g.indexes(g.probed), g.probed.stage.source.port
+		probed, ports = g.indexes(g.probed), g.probed.stage.source.ports()
 	}
-	program := withProbe(port, probed, choice(chosen))
+	program := withProbe(ports, probed, choice(chosen))
 	return g.byAny(func(fd int) error { return attach(fd, program) })
 }
 
-// withProbe is a program that sends what comes from the probe to other indexes than program does.
-func withProbe(port uint16, probed []uint32, program []unix.SockFilter) []unix.SockFilter {
-	if len(probed) == 0 || port == 0 {
+// withProbe is a program that sends what comes from the ports of probes to other indexes than program does.
+func withProbe(ports []uint16, probed []uint32, program []unix.SockFilter) []unix.SockFilter {
+	if len(probed) == 0 || len(ports) == 0 {
 		return program
 	}
 	theirs := choice(probed)
-	return slices.Concat(probeOrSkip(port, len(theirs)), theirs, program)
+	return slices.Concat(probeOrSkip(ports, len(theirs)), theirs, program)
 }
 
 // byAny calls attach with a socket of the group. g.mu is held.

@@ -16,25 +16,31 @@ import (
 // TakeQueues gives a generation that was started in a gap, and is ready, the preserved sockets in place of its own. For others it does nothing. On an
 // error clients go on to wait, and the generation does not serve them.
 func (t *Tracker) TakeQueues(ctx context.Context) error {
+	_, err := t.LetIn(ctx)
+	return err
+}
+
+// LetIn is TakeQueues before the generation is ready. It tells whether anything was taken.
+func (t *Tracker) LetIn(ctx context.Context) (taken bool, err error) {
 	if !t.inGap {
-		return nil
+		return false, nil
 	}
 	pairs := make(map[uint64]*Socket)
 	used := make(map[*Socket]bool)
 	for _, inode := range t.listeningInodes() {
 		if s := t.waitingBeside(inode, used); s != nil {
 			if err := t.likeOwn(s, inode); err != nil {
-				return fmt.Errorf("cannot give it the socket in which clients wait: %w", err)
+				return false, fmt.Errorf("cannot give it the socket in which clients wait: %w", err)
 			}
 			pairs[inode], used[s] = s, true
 		}
 	}
 	if len(pairs) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := t.exchangeFor(ctx, pairs); err != nil {
 		t.knocks.unexchangeable.Store(true) // the next start is planted
-		return fmt.Errorf("cannot give it the sockets in which clients wait: %w", err)
+		return false, fmt.Errorf("cannot give it the sockets in which clients wait: %w", err)
 	}
 	groups := t.stagedGroups()
 	t.mu.Lock()
@@ -48,7 +54,7 @@ func (t *Tracker) TakeQueues(ctx context.Context) error {
 	for _, g := range groups {
 		g.givenTo(t, used)
 	}
-	return nil
+	return true, nil
 }
 
 // waitingBeside is a preserved socket that may be exchanged for one of the generation's own; nil where there is none.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 
@@ -21,107 +20,6 @@ var (
 	// would answer.
 	ErrShared = errors.New("the new generation shares this address's socket with the old one")
 )
-
-// probeSource is the port that probes of one generation come from. A client from elsewhere may have the same
-// port, but not the address that it connects to: a probe has both. The port is held, so that no client on
-// this machine gets it.
-type probeSource struct {
-	port uint16
-	held int // a TCP socket that is bound to it; owned
-	once sync.Once
-
-	mu   sync.Mutex
-	busy map[string]chan struct{} // by network and address: one connection at a time can have both ports
-}
-
-func newProbeSource() (*probeSource, error) {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	var any unix.Sockaddr = &unix.SockaddrInet6{}
-	if err != nil {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-		any = &unix.SockaddrInet4{}
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	// With SO_REUSEADDR probes may have the port beside it; connect(2) chooses no port that was bound.
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, any))
-	var name unix.Sockaddr
-	if err == nil {
-		name, err = unix.Getsockname(fd)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("cannot choose a port for probes: %w", err)
-	}
-	address, _ := SockaddrOf(name)
-	return &probeSource{port: address.Port(), held: fd, busy: make(map[string]chan struct{})}, nil
-}
-
-func (p *probeSource) close() { p.once.Do(func() { unix.Close(p.held) }) }
-
-// turn waits until no other probe has a connection to an address.
-func (p *probeSource) turn(ctx context.Context, address string) (done func(), err error) {
-	p.mu.Lock()
-	c := p.busy[address]
-	if c == nil {
-		c = make(chan struct{}, 1)
-		p.busy[address] = c
-	}
-	p.mu.Unlock()
-	select {
-	case c <- struct{}{}:
-		return func() { <-c }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// probeOrSkip skips what follows, a program of that many instructions, for packets that are no probe's: those
-// whose source address is not the destination's, or that come from another port. Programs of a group see the
-// network header at SKF_NET_OFF (include/uapi/linux/filter.h). A probe's has no options.
-func probeOrSkip(port uint16, skip int) []unix.SockFilter {
-	const (
-		header = 0xfff00000 // SKF_NET_OFF
-		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		half   = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
-		octet  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-		toX    = unix.BPF_MISC | unix.BPF_TAX
-		equalX = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_X
-		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-	)
-	sameWord := func(a, b uint32) []unix.SockFilter {
-		return []unix.SockFilter{{Code: load, K: header + a}, {Code: toX}, {Code: load, K: header + b}, {Code: equalX}}
-	}
-	samePort := func(at uint32) []unix.SockFilter {
-		return []unix.SockFilter{{Code: half, K: header + at}, {Code: equal, K: uint32(port)}}
-	}
-	v4 := append(sameWord(12, 16), samePort(20)...)
-	var v6 []unix.SockFilter
-	for word := uint32(8); word < 24; word += 4 {
-		v6 = append(v6, sameWord(word, word+16)...)
-	}
-	v6 = append(v6, samePort(40)...)
-	program := []unix.SockFilter{
-		{Code: octet, K: header},
-		{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 4},
-		{Code: equal, K: 4, Jf: uint8(len(v4) + 1)},
-	}
-	program = append(program, v4...)
-	program = append(program, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(v6))})
-	program = append(program, v6...)
-	// Here is who is a probe; who is not goes to the last instruction.
-	program = append(program,
-		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: 1},
-		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(skip)})
-	last := len(program) - 1
-	for i, ins := range program {
-		if ins.Code == equalX || ins.Code == equal && ins.K == uint32(port) && i > 2 {
-			program[i].Jf = uint8(last - i - 1)
-		}
-	}
-	return program
-}
 
 // DialProbe connects to an address of the service, so that a socket of this generation's own is reached and
 // no other. network is "tcp", "tcp4", "tcp6", or the same of udp; a host that stands for all addresses is
@@ -224,9 +122,17 @@ func (p *probe) Close() error {
 
 // aim sees to it that a probe to this address reaches the generation.
 func (t *Tracker) aim(network string, target netip.AddrPort) error {
+	keys, shared := t.keysAt(network, target)
+	if shared {
+		return fmt.Errorf("%s: %w", target, ErrShared)
+	}
+	_, err := t.aimAt(keys, target)
+	return err
+}
+
+// keysAt lists the addresses of the generation that a client of this one may come to, and tells whether it shares one's socket with its predecessor.
+func (t *Tracker) keysAt(network string, target netip.AddrPort) (keys []Key, shared bool) {
 	t.mu.Lock()
-	var keys []Key
-	shared := false
 	for _, own := range t.stage.mine {
 		if own.key.datagram() == (network[0] == 'u') && own.key.takes(target) {
 			keys = append(keys, own.key)
@@ -234,9 +140,11 @@ func (t *Tracker) aim(network string, target netip.AddrPort) error {
 		}
 	}
 	t.mu.Unlock()
-	if shared && t.preserved != nil && !t.preserved.isAbandoned() {
-		return fmt.Errorf("%s: %w", target, ErrShared)
-	}
+	return keys, shared && t.preserved != nil && !t.preserved.isAbandoned()
+}
+
+// aimAt is aim for these addresses. It tells whether what is no probe's comes to another generation there.
+func (t *Tracker) aimAt(keys []Key, target netip.AddrPort) (apart bool, err error) {
 	found := false
 	for _, k := range keys {
 		g := t.knocks.ports.of(k)
@@ -246,19 +154,20 @@ func (t *Tracker) aim(network string, target netip.AddrPort) error {
 			for _, inode := range g.array {
 				found = found || g.of[inode] == t
 			}
+			apart = apart || g.serving != nil && g.serving != t
 			if g.serving != nil && (g.serving != t || !g.even()) {
 				err = g.attach(false)
 			}
 		}
 		g.mu.Unlock()
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 	if !found {
-		return fmt.Errorf("%s: %w", target, ErrNotListening)
+		return false, fmt.Errorf("%s: %w", target, ErrNotListening)
 	}
-	return nil
+	return apart, nil
 }
 
 // takes tells whether a client that connects to this address comes to a socket of the key, if to none that is

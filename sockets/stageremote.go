@@ -57,21 +57,26 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 	}
 }
 
-// fetchWhile fetches the socket at the descriptor of a notified call whose process is frozen.
+// fetchWhile fetches the socket at the descriptor of a notified call whose process is frozen. It is there for takeFetched
+// before the process goes on: the call that is made anew would have it fetched once more, and what comes second would
+// stay, a socket that listens and that nobody accepts from.
 func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func()) error {
-	fd := -1
-	err := remote.Trace(func(tr *remote.Tracer) error {
+	return remote.Trace(func(tr *remote.Tracer) error {
 		f, err := tr.FreezeAfter(pid, freezeLimit, asked)
 		if err != nil {
 			return err
 		}
 		defer f.Thaw()
-		fd, err = t.knocks.fetchFrom(f, pid, r.FD(), aSocket)
-		return err
+		fd, err := t.knocks.fetchFrom(f, pid, r.FD(), aSocket)
+		if err != nil {
+			return err
+		}
+		return t.keepFetched(pid, fd)
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// keepFetched takes ownership of fd.
+func (t *Tracker) keepFetched(pid, fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)

@@ -29,7 +29,7 @@ func readyFlags(f *pflag.FlagSet, o *options) {
 	f.DurationVar(&o.config.ReadyTimeout, "ready-timeout", time.Minute, "how long a new generation may take until it is ready")
 	f.StringArrayVar(&o.ready.probes, "ready", nil, "what a new generation must pass, once it waits for clients, to be ready: wait, notify, tcp://HOST:PORT, http://HOST:PORT/PATH, https://…, grpc://HOST:PORT, exec:COMMAND; may be repeated")
 	f.DurationVar(&o.config.ReadyInterval, "ready-interval", 250*time.Millisecond, "how often a probe of --ready is tried, and how long it may take")
-	f.BoolVar(&o.config.Stage, "stage", false, "give each generation sockets of its own, which get no clients before it is ready (a probe that connects implies it)")
+	f.BoolVar(&o.config.Stage, "stage", false, "give each generation sockets of its own, which get no clients before it is ready (a probe that connects implies it, and in exec mode notify and exec)")
 	f.StringVar(&o.ready.status, "ready-status", "", "which statuses of HTTP pass: for instance 200,204 or 200-399 (the default)")
 	f.DurationVar(&o.config.MinReady, "min-ready", time.Second, "how long a new generation must have served before the old one, which takes over if it fails until then, is retired")
 	f.StringVar(&o.ready.workers, "ready-workers", "1", "how many processes of a new generation must wait on each socket, if the old one has as many: a number, or all")

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,29 +169,11 @@ func TestPostgres(t *testing.T) {
 					h.await("restart finished", i+2)
 					l.awaitNewPID(before)
 				}
-				if c.name == "exec" {
-					l.withoutStartingUp(c.name)
-				} else {
-					l.check(c.name)
-				}
+				l.check(c.name)
 				if n := l.pids(); n != restarts+1 {
 					t.Errorf("%d generations have answered, want %d", n, restarts+1)
 				}
 			})
 		})
 	}
-}
-
-// withoutStartingUp is check, less the requests that were answered by a server that has not recovered yet: where a command asks whether it has, which
-// connects as any client does, it has the clients' queue from its bind on.
-func (l *load) withoutStartingUp(what string) {
-	l.t.Helper()
-	l.end()
-	all := len(l.failures)
-	l.failures = slices.DeleteFunc(l.failures, func(f string) bool {
-		return strings.Contains(f, "the database system is starting up")
-	})
-	l.t.Logf("%s: %d of %d requests were answered that the database system is starting up",
-		what, all-len(l.failures), l.requests)
-	l.check(what)
 }

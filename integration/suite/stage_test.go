@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestStageTwentyRestarts: each version has sockets of its own, and its clients come all at once.
@@ -144,5 +146,19 @@ func TestFaultA1Changes(t *testing.T) {
 		h := s.run(t, level)
 		kinds := []string{"thread", "asyncio"}
 		h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1), 6, func(i int) { write(t, kind, kinds[i%2]) }, "blocking and not at "+level)
+	})
+}
+
+// TestStageExecFetched: where pidfd_getfd is denied a socket is sent to huptime before its bind. No copy of it stays,
+// which would go on to listen when the generation has the one in which clients wait.
+func TestStageExecFetched(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		s := readying(t)
+		write(t, s.config, "notify=0.3")
+		flags := []string{"--track=" + level, "--exec", "--ready=notify", "--"}
+		h := start(t, append(flags, s.command...), denied("pidfd_getfd", unix.EPERM))
+		h.await("generation ready", 1)
+		h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 8, func(int) {}, "fetched at "+level)
 	})
 }

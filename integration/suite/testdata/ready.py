@@ -47,7 +47,7 @@ def answer(request):
         while "hang" in words():
             time.sleep(0.05)
         if time.monotonic() - began < float(at_start.get("health", 0)):
-            status, body = b"503 Service Unavailable", b"still loading\n"
+            status, body = b"503 Service Unavailable", b"pid=%d is still loading\n" % os.getpid()
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
 
 
