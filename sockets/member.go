@@ -78,7 +78,11 @@ func joinGroup(fd, like int, k Key) error {
 	if err := unix.Bind(fd, k.Address.sockaddr()); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	return os.NewSyscallError("listen", unix.Listen(fd, 1))
+	// Raw, so that this goroutine keeps its processor until the program is attached: what comes in between waits a second.
+	if _, _, errno := unix.RawSyscall(unix.SYS_LISTEN, uintptr(fd), 1, 0); errno != 0 {
+		return os.NewSyscallError("listen", errno)
+	}
+	return nil
 }
 
 // sockaddr is an internet address as bind takes it.
