@@ -12,11 +12,11 @@ import (
 	"huptime/notify"
 )
 
-// A generation that is gated may bind its addresses once more: varnish's manager does as soon as its worker has ended,
-// and a master whose workers bind for themselves does when one of them dies. The kernel would say EADDRINUSE, on which
-// programs that had the port a moment ago wait and try again, or end with an error; or, with SO_REUSEPORT, it would give
-// them a part of the successor's clients. Such a bind gets what the generation has at all other places by now: the dummy.
-// So does a listen on a socket that was bound to the address before (see postpones).
+// A generation that is gated may bind its addresses once more: varnish's manager does as soon as its worker has
+// ended, and a master whose workers bind for themselves does when one of them dies. The kernel would say EADDRINUSE,
+// on which programs that had the port a moment ago wait and try again, or end with an error; or, with SO_REUSEPORT,
+// it would give them a part of the successor's clients. Such a bind gets what the generation has at all other places
+// by now: the dummy. So does a listen on a socket that was bound to the address before (see postpones).
 
 // standsAt tells whether a gated socket may have this address. It is cheap.
 func (g *gate) standsAt(a Address) bool {
@@ -81,8 +81,9 @@ func (t *Tracker) bindGated(b *binding) (planted bool) {
 	return true
 }
 
-// freeDummy picks the dummy of a socket that no process of the generation has any more, as far as can be seen: on the way back each of a
-// SO_REUSEPORT group's sockets is to have somebody who accepts. There is nothing to choose of one.
+// freeDummy picks the dummy of a socket that no process of the generation has any more, as far as can be seen: on
+// the way back each of a SO_REUSEPORT group's sockets is to have somebody who accepts. There is nothing to choose of
+// one.
 func (t *Tracker) freeDummy(list []*dummy) *dummy {
 	if len(list) < 2 {
 		if len(list) == 0 {

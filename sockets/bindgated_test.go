@@ -8,8 +8,8 @@ import (
 	"huptime/notify"
 )
 
-// A generation that is gated and binds its address anew, with or without SO_REUSEPORT, gets a dummy: no error, and no client. On the way
-// back it accepts again by what it has bound then.
+// A generation that is gated and binds its address anew, with or without SO_REUSEPORT, gets a dummy: no error, and
+// no client. On the way back it accepts again by what it has bound then.
 func TestBindGated(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		for name, option := range map[string]int{"SO_REUSEADDR": unix.SO_REUSEADDR, "SO_REUSEPORT": unix.SO_REUSEPORT} {

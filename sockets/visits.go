@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Some connections to the service are huptime's own: those that wake somebody up (queue.connect), and probes. They are
-// closed without a word, or after the answer, which programs are used to; but some never close what ends so, and it would
-// hold up their drain for ever. Such a connection does not count: nobody waits for anything there.
+// Some connections to the service are huptime's own: those that wake somebody up (queue.connect), and probes. They
+// are closed without a word, or after the answer, which programs are used to; but some never close what ends so, and
+// it would hold up their drain for ever. Such a connection does not count: nobody waits for anything there.
 
 // ownVisits are the connections that this process has made, whatever generation has accepted them.
 var ownVisits = visits{made: make(map[visit]time.Time)}
@@ -30,7 +30,8 @@ type visits struct {
 	made map[visit]time.Time
 }
 
-// NoteVisit notes a connection of this process's to the service: a drain does not wait for it. Others than TCP connections are left out.
+// NoteVisit notes a connection of this process's to the service: a drain does not wait for it. Others than TCP
+// connections are left out.
 func NoteVisit(c net.Conn) {
 	from, ok := c.LocalAddr().(*net.TCPAddr)
 	to, also := c.RemoteAddr().(*net.TCPAddr)
@@ -79,7 +80,8 @@ func (v *visits) over(c Connection) bool {
 // visitConnects is how long one may take to be connected: it is noted at its begin.
 const visitConnects = 10 * time.Second
 
-// gone forgets those of known, which were there before the list was made, that are in it no more: a client may get their port.
+// gone forgets those of known, which were there before the list was made, that are in it no more: a client may get
+// their port.
 func (v *visits) gone(known map[visit]struct{}, list []Connection) {
 	for _, c := range list {
 		delete(known, visitOf(c))

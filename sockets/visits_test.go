@@ -8,8 +8,8 @@ import (
 	"huptime/notify"
 )
 
-// A connection of the supervisor's own that the service has accepted and does not close is not waited for; that of a client that has closed its
-// half, and may wait for an answer, is.
+// A connection of the supervisor's own that the service has accepted and does not close is not waited for; that of a
+// client that has closed its half, and may wait for an answer, is.
 func TestVisitsDoNotCount(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		r := restart(t, level, 0, 0, nil)

@@ -18,15 +18,17 @@ app->start;
 	return service{name: "hypnotoad", command: []string{program(t, "hypnotoad"), "-f", app}, addr: addr, ask: askHTTP}
 }
 
-// TestFaultF4Hypnotoad: a server that finds its predecessor by its pid file, asks it to replace itself and exits with 0, does not start, and the log says
-// what it may have found. With a pid file for each start, or where no two run at once, it is restarted as others are.
+// TestFaultF4Hypnotoad: a server that finds its predecessor by its pid file, asks it to replace itself and exits
+// with 0, does not start, and the log says what it may have found. With a pid file for each start, or where no two
+// run at once, it is restarted as others are.
 func TestFaultF4Hypnotoad(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {
 		pid := filepath.Join(t.TempDir(), "pid")
 		for mode, file := range map[string]string{"--exec": pid, "--fork": pid + ".$$"} {
 			s := hypnotoad(t, file)
 			h := s.run(t, level, mode)
-			h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, perConnection, perConnection), 3, func(int) {}, "hypnotoad "+mode+" at "+level)
+			l := startClients(t, s.addr, s.ask, 1, 1, perConnection, perConnection)
+			h.restartsUnder(l, 3, func(int) {}, "hypnotoad "+mode+" at "+level)
 		}
 		s := hypnotoad(t, pid+".one")
 		h := s.run(t, level)

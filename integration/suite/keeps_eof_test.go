@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestFaultF5KeepsEOF: what huptime itself connects, to wake somebody up or to ask, is none of a service's clients: a service that does not close what
-// ends without a word is drained all the same.
+// TestFaultF5KeepsEOF: what huptime itself connects, to wake somebody up or to ask, is none of a service's clients:
+// a service that does not close what ends without a word is drained all the same.
 func TestFaultF5KeepsEOF(t *testing.T) {
 	for _, probed := range []bool{false, true} {
 		for _, mode := range []string{"--fork", "--exec"} {

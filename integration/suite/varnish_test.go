@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// varnish answers by itself, with the identity that it is started with. It has a directory of its own at each start where dirs says so: it keeps
-// its pid file there, and two can't share one.
+// varnish answers by itself, with the identity that it is started with. It has a directory of its own at each start
+// where dirs says so: it keeps its pid file there, and two can't share one.
 func varnish(t *testing.T, dirs bool) service {
 	t.Helper()
 	dir := t.TempDir()
@@ -26,12 +26,13 @@ sub vcl_synth { set resp.body = "pid=" + server.identity + {" version=1
 	if dirs {
 		work += "$$"
 	}
-	script := `exec ` + program(t, "varnishd", "/usr/sbin/varnishd") + ` -F -a ` + addr + ` -f ` + vcl + ` -n ` + work + ` -i $$ -T none`
+	script := `exec ` + program(t, "varnishd", "/usr/sbin/varnishd") +
+		` -F -a ` + addr + ` -f ` + vcl + ` -n ` + work + ` -i $$ -T none`
 	return service{name: "varnish", command: []string{"/bin/sh", "-c", script}, addr: addr, ask: askHTTP}
 }
 
-// TestFaultF1Varnish: a manager that binds and closes its port to try it, binds it again, has it listened on by a worker, and binds it
-// once more when that has ended.
+// TestFaultF1Varnish: a manager that binds and closes its port to try it, binds it again, has it listened on by a
+// worker, and binds it once more when that has ended.
 func TestFaultF1Varnish(t *testing.T) {
 	for _, mode := range []string{"--exec", "--fork"} {
 		t.Run(mode[2:], func(t *testing.T) {
