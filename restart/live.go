@@ -109,7 +109,11 @@ func (p *live) dialProbe(ctx context.Context, network, address string) (net.Conn
 		}
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, network, address)
+	c, err := d.DialContext(ctx, network, address)
+	if err == nil {
+		sockets.NoteVisit(c)
+	}
+	return c, err
 }
 
 // Switch implements process.

@@ -43,12 +43,15 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			b.close()
 		}
 	}()
+	t.mu.Lock()
+	gated := t.gate.standsAt(address)
+	t.mu.Unlock()
 	if address.chosen() && address.Family != unix.AF_UNIX {
 		t.noteChosen(r)
 	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	staging := t.stage.on && (address.Family == unix.AF_INET || address.Family == unix.AF_INET6)
-	if address.chosen() || !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
+	if address.chosen() || !gated && !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, own, err := t.wanted(r)
@@ -74,6 +77,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	b.key, b.cloexec = key, info.CloseOnExec()
+	if gated && t.bindGated(b) {
+		b.gated = true
+		return notify.Return(0)
+	}
 	ready := false
 	if staging {
 		if ready, err = t.stageOne(b); err != nil {
@@ -126,6 +133,7 @@ type binding struct {
 	nonblock bool // the caller's socket is non-blocking
 	cloexec  bool // its descriptor is close-on-exec
 	own      int  // a duplicate of the caller's socket; owned; -1 where it could not be copied
+	gated    bool // it was answered with a dummy
 }
 
 func (b *binding) close() {
@@ -137,6 +145,10 @@ func (b *binding) close() {
 // note notes the socket that the caller has by now: its own, which is about to be bound, or the one that was just planted in its place. It
 // must come before the answer, after which the call says nothing any more.
 func (b *binding) note() {
+	if b.gated {
+		boundName{b.address, b.found}.close()
+		return
+	}
 	if b.address.Family == unix.AF_UNIX || b.address.AddrPort.Addr().Zone() != "" { // for the latter see rescope
 		b.t.noteBound(b.r, boundName{b.address, b.found})
 	}

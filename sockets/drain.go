@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -292,9 +293,12 @@ func (d *drain) dump() (err error) {
 	if d.t.idle > 0 {
 		list = d.diag.DetailedTCPConnections
 	}
+	visits := ownVisits.to(d.ports)
 	if d.conns, err = list(d.conns[:0], d.ports); err != nil {
 		return err
 	}
+	ownVisits.gone(visits, d.conns)
+	d.conns = slices.DeleteFunc(d.conns, ownVisits.over)
 	if d.conns, err = d.diag.UDPConversations(d.conns, d.talks); err != nil {
 		return err
 	}

@@ -72,15 +72,7 @@ func (p *Preserved) completed(k Key) Key {
 	defer p.mu.Unlock()
 	found := k
 	for _, s := range p.sockets {
-		like := s.Key
-		like.Device = k.Device
-		if k.Type == 0 {
-			like.Type = 0
-		}
-		if k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() {
-			like.V6Only = k.V6Only
-		}
-		if like != k || s.fd < 0 {
+		if s.fd < 0 || !k.glimpseOf(s.Key) {
 			continue
 		}
 		if !s.claimed {
@@ -89,4 +81,16 @@ func (p *Preserved) completed(k Key) Key {
 		found = s.Key
 	}
 	return found
+}
+
+// glimpseOf tells whether k can be what a glimpse of a socket of the other key has left.
+func (k Key) glimpseOf(other Key) bool {
+	other.Device = k.Device
+	if k.Type == 0 {
+		other.Type = 0
+	}
+	if k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() {
+		other.V6Only = k.V6Only
+	}
+	return other == k
 }

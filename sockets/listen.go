@@ -57,9 +57,12 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 // listenGated swaps the descriptor for a dummy where it is a gated socket: the service must not get hold of the queue again.
 func (t *Tracker) listenGated(g *gate, r *notify.Request) bool {
 	t.giving.Lock() // or the gate might be opened meanwhile
-	defer t.giving.Unlock()
 	d, _ := t.swap(g, r)
-	return d != nil
+	if d == nil {
+		d, _ = g.dummyThere(r) // it listens already
+	}
+	t.giving.Unlock()
+	return d != nil || t.listenBoundGated(g, r)
 }
 
 // note notes a listening socket; settles says that readiness waits for what may follow it.

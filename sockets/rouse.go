@@ -159,6 +159,9 @@ func (q *queue) connect() {
 			return
 		}
 		err = unix.Connect(fd, to)
+		if q.key.isTCP() {
+			ownVisits.note(fd, q.key.Address.Port())
+		}
 		unix.Close(fd)
 		if err == nil || err == unix.EINPROGRESS {
 			return

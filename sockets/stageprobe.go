@@ -98,6 +98,10 @@ func (t *Tracker) dialProbe(ctx context.Context, network string, target netip.Ad
 	if network[0] == 'u' {
 		d.LocalAddr = net.UDPAddrFromAddrPort(from)
 	}
+	if network[0] != 'u' {
+		// Before it is made: one that is given up while it is connected is closed in order, and not reset.
+		ownVisits.add(visit{plain(from), target.Port()})
+	}
 	c, err := d.DialContext(ctx, network, target.String())
 	if err != nil {
 		done()

@@ -36,6 +36,7 @@ apt_install() {
 			redis-server) systemctl disable --quiet redis-server || true ;;
 			nsd) systemctl disable --quiet nsd || true ;;
 			postgresql) systemctl disable --quiet postgresql || true ;;
+			varnish | haproxy | icecast2) systemctl disable --quiet "$daemon" varnishncsa || true ;;
 			esac
 		done
 	fi
@@ -117,6 +118,11 @@ ls /usr/lib/postgresql/*/bin/postgres &>/dev/null || want postgresql # it is not
 have node || want nodejs
 have gunicorn || want gunicorn
 have python3 || want python3
+have varnishd || want varnish
+have haproxy || want haproxy
+have icecast2 || want icecast2
+have hypnotoad || want libmojolicious-perl
+{ have erl && ls /usr/lib/erlang/lib/inets-* &>/dev/null; } || want erlang-inets
 have killall || want psmisc
 have ps || want procps
 have runc || want runc
