@@ -107,12 +107,17 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			t.planted(b, s)
 			return notify.Return(0)
 		}
-		t.inTheWay(b)
-		t.confine(b)
+		if !t.stagesAt(key) { // else the group is confined already, and another copy has joined it
+			t.inTheWay(b)
+			t.confine(b)
+		}
 		t.noteJoining(r)
 	}
 	if shared {
 		later = true
+		if staging && !t.sharing.own {
+			t.comesFirst(b)
+		}
 		go func() {
 			defer b.close()
 			t.bindAmongCopies(b)

@@ -94,7 +94,26 @@ func (t *Tracker) joinCopies(b *binding) (reply notify.Reply, done bool) {
 	case t.hasOpen(o):
 		return notify.Reply{}, false
 	}
-	return notify.Continue(), t.sharing.replace(b.key, o, self)
+	replaced := t.sharing.replace(b.key, o, self)
+	if replaced && t.stage.on && b.own >= 0 {
+		// At first it was to join the other copy's socket, and is not prepared to be bound beside the old generation's.
+		if _, err := t.stageOne(b); err != nil {
+			t.cannot(b.r, err)
+		}
+	}
+	return notify.Continue(), replaced
+}
+
+// comesFirst makes the caller the one that makes the socket of a key, unless another copy is. It is called in the order of the calls: what a bind is
+// prepared for on the stage depends on it.
+func (t *Tracker) comesFirst(b *binding) {
+	pid, err := proc.Tgid(b.r.TID)
+	if err != nil {
+		return
+	}
+	if inode, ok, err := proc.DescriptorSocket(b.r.TID, b.r.FD()); err == nil && ok && b.r.Valid() {
+		t.sharing.ownerOf(b.key, owner{pid, inode})
+	}
 }
 
 // ownerOf returns who made the socket of a key: candidate, where nobody has yet.

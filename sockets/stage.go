@@ -176,6 +176,13 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 	return true, nil
 }
 
+// stagesAt tells whether the generation has sockets of its own behind preserved ones of the key.
+func (t *Tracker) stagesAt(k Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stage.groups[k].reuseport != nil
+}
+
 // stageable tells whether sockets of the key can share their address. What is sent to a group of hosts comes
 // to every one that has joined it, in all generations.
 func (k Key) stageable() bool {
