@@ -31,10 +31,10 @@ type reuseport struct {
 	probed  *Tracker  // whose sockets a probe reaches; nil where there is no other
 	handles []*Socket // preserved sockets of the group, by which programs are attached; not owned
 	// helper is plainMember's, where no program can be attached by the group's own sockets; owned; else -1.
-	helper int
-	apart  uint64 // its inode
-	buffer buffer // see settle
-	theirs bool   // the service has attached a program of its own
+	helper  int
+	apart   uint64   // its inode
+	buffers []buffer // see settle
+	theirs  bool     // the service has attached a program of its own
 }
 
 // note notes whose a socket is that may join.
@@ -112,7 +112,7 @@ func listeners(k Key) ([]inetSocket, error) {
 func (g *reuseport) indexes(t *Tracker) (list []uint32) {
 	for i, inode := range g.array {
 		by, ours := g.of[inode]
-		if t != nil && (by == t || !ours && inode != g.apart && inode != g.buffer.inode && t == g.serving) {
+		if t != nil && (by == t || !ours && inode != g.apart && !g.isBuffer(inode) && t == g.serving) {
 			list = append(list, uint32(i))
 		}
 	}
@@ -128,12 +128,21 @@ func (g *reuseport) attach(leaving bool) error {
 	if g.theirs {
 		return nil
 	}
+	program, err := g.program(leaving)
+	if err != nil {
+		return err
+	}
+	return g.byAny(func(fd int) error { return attach(fd, program) })
+}
+
+// program is that for the group as array has it; leaving is attach's. g.mu is held.
+func (g *reuseport) program(leaving bool) ([]unix.SockFilter, error) {
 	chosen := g.indexes(g.serving)
 	if g.probed.gone() {
 		g.probed = nil
 	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("%w: nobody listens on %s", errUnsteered, g.key)
+		return nil, fmt.Errorf("%w: nobody listens on %s", errUnsteered, g.key)
 	}
 	if last := uint32(len(g.array) - 1); leaving && len(chosen) > 1 && chosen[len(chosen)-1] == last {
 		chosen = chosen[:len(chosen)-1]
@@ -143,8 +152,7 @@ func (g *reuseport) attach(leaving bool) error {
 	if g.probed != nil && g.probed != g.serving && g.probed.stage.source != nil {
 		probed, ports = g.indexes(g.probed), g.probed.stage.source.ports()
 	}
-	program := withProbe(ports, probed, choice(chosen))
-	return g.byAny(func(fd int) error { return attach(fd, program) })
+	return withProbe(ports, probed, choice(chosen)), nil
 }
 
 // withProbe is a program that sends what comes from the ports of probes to other indexes than program does.
@@ -219,6 +227,7 @@ func (g *reuseport) refreshed() error {
 
 // detach lets the kernel choose by itself. g.mu is held.
 func (g *reuseport) detach() {
+	g.endBuffers()
 	if g.helper >= 0 {
 		// Without a program it might be chosen. Once it has gone every answer is a good one: those that are left are all of the serving
 		// generation's.
@@ -239,6 +248,7 @@ func (g *reuseport) detach() {
 
 // dismiss closes the supervisor's own socket. g.mu is held.
 func (g *reuseport) dismiss() {
+	g.endBuffers()
 	if g.helper < 0 {
 		return
 	}
@@ -257,8 +267,8 @@ func (g *reuseport) left(inode uint64) {
 	}
 }
 
-// buffer is a second socket of the supervisor's own in a group. It is the last one there when others leave, so that it takes their places, and the
-// program holds.
+// buffer is a further socket of the supervisor's own in a group. There are as many of them at its end as others leave, so that they take their places,
+// and the program holds.
 type buffer struct {
 	fd    int
 	inode uint64
@@ -266,7 +276,7 @@ type buffer struct {
 
 // addBuffer adds it, where a program can be attached by the helper alone. g.mu is held.
 func (g *reuseport) addBuffer(like *Socket) {
-	if g.helper < 0 || g.buffer.inode != 0 {
+	if g.helper < 0 {
 		return
 	}
 	fd, err := plainMember(like, func(int) error { return nil }) // the program is there
@@ -278,18 +288,26 @@ func (g *reuseport) addBuffer(like *Socket) {
 		unix.Close(fd)
 		return
 	}
-	g.buffer = buffer{fd, st.Ino}
+	g.buffers = append(g.buffers, buffer{fd, st.Ino})
 	g.all.settleIn(st.Ino, g)
 	g.array = append(g.array, st.Ino)
 }
 
-// endBuffer takes it out again. g.mu is held.
-func (g *reuseport) endBuffer() {
-	if g.buffer.inode == 0 {
-		return
+func (g *reuseport) isBuffer(inode uint64) bool {
+	return slices.ContainsFunc(g.buffers, func(b buffer) bool { return b.inode == inode })
+}
+
+// endBuffers takes them out again. g.mu is held.
+func (g *reuseport) endBuffers() {
+	for _, b := range g.buffers {
+		g.left(b.inode)
+		program, err := g.program(false)
+		// Raw, and with the program at hand: the last one changes its place, and until that is told a client may come to another buffer or to the
+		// helper, and wait a second.
+		unix.RawSyscall(unix.SYS_CLOSE, uintptr(b.fd), 0, 0)
+		if err == nil && g.helper >= 0 && !g.theirs {
+			_ = attach(g.helper, program)
+		}
 	}
-	unix.Close(g.buffer.fd)
-	g.left(g.buffer.inode)
-	g.buffer = buffer{}
-	_ = g.attach(false) // at once: the last one has changed its place
+	g.buffers = nil
 }

@@ -31,8 +31,7 @@ func (g *reuseport) settle(sockets []*Socket) {
 		g.release([]*Socket{s})
 		_ = g.look()
 	}
-	g.endBuffer()
-	g.finishBy(held)
+	g.finishBy(held) // the buffers stay as long as sockets leave
 }
 
 // finishBy is finish now, if possible, or in a moment: a process closes its descriptors after it was heard
