@@ -162,3 +162,18 @@ func TestStageExecFetched(t *testing.T) {
 		h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 8, func(int) {}, "fetched at "+level)
 	})
 }
+
+// TestStageGroup: SO_REUSEPORT groups of the service's own that grow and shrink from one version to the next.
+func TestStageGroup(t *testing.T) {
+	const restarts = 8
+	for name, make := range map[string]func(t *testing.T) grouped{"go": groupedGo, "ipv6": groupedGo6, "nginx": groupedNginx} {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := make(t)
+				s.set(4)
+				h := s.run(t, level, "--stage")
+				h.changesUnderLoad(s.service, restarts, func(i int) { s.set(2 + 2*(i%2)) }, name+" staged at "+level)
+			})
+		})
+	}
+}
