@@ -19,7 +19,10 @@ def serve(c):
     c.setblocking(True)
     data = b""
     while b"\r\n\r\n" not in data:
-        more = c.recv(4096)
+        try:
+            more = c.recv(4096)
+        except ConnectionResetError:  # a probe's; a traceback would get into the midst of a line of the log
+            more = b""
         if not more:
             kept.append(c)
             return
