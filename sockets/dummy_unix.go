@@ -57,7 +57,7 @@ func bindHidden(fd int, dir string) (file int, err error) {
 		return -1, fmt.Errorf("%s is not the supervisor's alone", own)
 	}
 	// The program may ask for the name, and even remove it: it must be nobody else's from there.
-	name := "huptime-dummy-" + rand.Text()
+	name := dummyName + rand.Text()
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", at, name)}); err != nil {
 		return -1, os.NewSyscallError("bind", err)
 	}
@@ -65,6 +65,9 @@ func bindHidden(fd int, dir string) (file int, err error) {
 	file, err = unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	return file, os.NewSyscallError("openat", err)
 }
+
+// dummyName begins the names that dummies had while they were bound. getsockname(2) still tells them.
+const dummyName = "huptime-dummy-"
 
 // enter connects a client of the supervisor's.
 func (d *dummy) enter(client int) error {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +20,9 @@ import (
 func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	if r.Int(2)&unix.AT_REMOVEDIR != 0 {
 		return notify.Continue()
+	}
+	if t.namesDummy(r, r.Args[1]) {
+		return notify.Return(0)
 	}
 	kept := t.guarded()
 	if len(kept) == 0 {
@@ -37,6 +42,19 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	}
 	k.withhold()
 	return t.withheld(r, found)
+}
+
+// namesDummy tells whether a gated generation names a dummy: some services ask a socket for its name when they end, to remove its file, and that of
+// what they have by now is gone. They would end with an error (gunicorn does).
+func (t *Tracker) namesDummy(r *notify.Request, addr uint64) bool {
+	t.mu.Lock()
+	gated := t.gate != nil
+	t.mu.Unlock()
+	if !gated {
+		return false
+	}
+	path, err := r.ReadPath(addr)
+	return err == nil && strings.HasPrefix(filepath.Base(path), dummyName) && r.Valid()
 }
 
 // rename answers renameat2(directory, path, new directory, new path, flags), and its

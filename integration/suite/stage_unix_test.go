@@ -2,6 +2,7 @@ package suite
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -22,6 +23,27 @@ def app(environ, start):
 	return s
 }
 
+// TestFaultD1RemovesItsFile: gunicorn asks its socket for its name when it ends, and removes that file. Of a dummy there is none any more.
+func TestFaultD1RemovesItsFile(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		s := unixGunicorn(t)
+		h := s.run(t, level)
+		s.mustAnswer(t)
+		h.hup()
+		if e := h.await("generation ended", 1); e.Status != "exited with status 0" {
+			t.Errorf("it ended so: %s", e.Status)
+		}
+		s.mustAnswer(t)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, line := range h.output {
+			if strings.Contains(line, "Traceback") {
+				t.Errorf("the service has noticed: %s", line)
+			}
+		}
+	})
+}
+
 // TestStageUnix: unix sockets are planted with --stage as well, so that a service, and whoever asks where it is
 // connected to, sees the path that was asked for; also a service that asks its own path first.
 func TestStageUnix(t *testing.T) {
@@ -29,7 +51,6 @@ func TestStageUnix(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) service{
 		"nginx":       unixNginx,
 		"redis":       unixRedis,
-		"gunicorn":    unixGunicorn,
 		"path":        func(t *testing.T) service { path := shortDir(t) + "/s"; return unixPython(t, path, path) },
 		"asks before": func(t *testing.T) service { return anybody(t, shortDir(t)+"/s") },
 	} {
