@@ -49,14 +49,16 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 			return nil
 		}
 		for _, s := range list {
-			if port := s.Local.Port(); s.Inode != 0 && (s.State == tcpEstablished || port >= low && port <= high) {
-				open[uint64(s.Inode)] = struct{}{}
+			inode, port := uint64(s.Inode), s.Local.Port()
+			if t.listensOn(inode) || g.has(inode) {
+				served[port] = struct{}{} // whatever its port is, others ask by it
+				continue
+			}
+			if inode != 0 && (s.State == tcpEstablished || port >= low && port <= high) {
+				open[inode] = struct{}{}
 			}
 			if s.State == tcpEstablished {
 				peered = append(peered, s)
-			}
-			if t.listensOn(uint64(s.Inode)) || g.has(uint64(s.Inode)) {
-				served[s.Local.Port()] = struct{}{}
 			}
 		}
 	}
@@ -68,20 +70,12 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 			delete(open, uint64(s.Inode))
 		}
 	}
-	t.mu.Lock()
-	for inode := range t.listening {
-		delete(open, inode) // whatever its port is, others ask by it
-	}
-	for inode := range t.inquiries {
-		if !old {
+	if !old {
+		t.mu.Lock()
+		for inode := range t.inquiries {
 			delete(open, inode)
 		}
-	}
-	t.mu.Unlock()
-	if g != nil {
-		for inode := range g.datagrams() {
-			delete(open, inode)
-		}
+		t.mu.Unlock()
 	}
 	if len(open) == 0 {
 		return nil

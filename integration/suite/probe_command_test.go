@@ -91,17 +91,23 @@ func TestProbeCommand(t *testing.T) {
 				h.await("generation ready", 1)
 				l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
 				l.awaitNewPID(0)
-				for i := range 2 {
-					before := l.pids()
-					h.hup()
-					h.await("generation ready", i+2)
-					l.awaitNewPID(before)
-					h.await("restart finished", i+2)
-				}
+				h.restartsTwice(l)
 				l.check(way)
 				h.answered(file, 3)
 			})
 		})
+	}
+}
+
+// restartsTwice waits each time until the new version answers clients.
+func (h *supervisor) restartsTwice(l *load) {
+	h.t.Helper()
+	for i := range 2 {
+		before := l.pids()
+		h.hup()
+		h.await("generation ready", i+2)
+		l.awaitNewPID(before)
+		h.await("restart finished", i+2)
 	}
 }
 
@@ -135,13 +141,7 @@ func TestProbeCommandExec(t *testing.T) {
 				write(t, s.config, "health=1")
 				l := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
 				l.awaitNewPID(0)
-				for i := range 2 {
-					before := l.pids()
-					h.hup()
-					h.await("generation ready", i+2)
-					l.awaitNewPID(before)
-					h.await("restart finished", i+2)
-				}
+				h.restartsTwice(l)
 				l.check(way)
 				led := way == "blocking"
 				if led {
