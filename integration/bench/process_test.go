@@ -187,6 +187,9 @@ func run(b *testing.B, command []string, flags ...string) *process {
 		command = append(append([]string{huptime, "--log-format=json", "--min-ready=20ms"}, flags...), command...)
 	}
 	p := &process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{}), changed: make(chan struct{})}
+	// huptime gives each generation a session of its own, and to the scheduler a session is a group that shares the CPUs
+	// with the others (sched(7), "The autogroup feature"): what runs without huptime gets one as well.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
