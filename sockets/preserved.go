@@ -23,10 +23,8 @@ type Socket struct {
 	fd      int        // the supervisor's duplicate, -1 once it was closed
 	release sync.Mutex // held while fd is closed, or copied by others than Preserved
 	claimed bool
-	// of is the generation that it was collected from, nil where there is none; wants is whether the one that has claimed it
-	// wants it to be non-blocking, as long as that has to wait. release guards wants.
-	wants *bool
-	file  *socketFile // of a unix socket with a path; owned, closed with fd
+	wants   *wish       // guarded by release; nil where the socket has the flag that it should have
+	file    *socketFile // of a unix socket with a path; owned, closed with fd
 	// withheld: the generation that made the file has removed it, and was only told so.
 	withheld bool
 
@@ -261,9 +259,11 @@ func (p *Preserved) ListenAgain() {
 // ReleaseClaimed closes the supervisor's duplicates of claimed sockets: the new
 // generation has its own. Unclaimed ones stay open for a late bind.
 func (p *Preserved) ReleaseClaimed() {
+	for _, s := range p.Claimed() {
+		_ = s.flagSettled()
+	}
 	p.release(func(s *Socket) bool {
 		if s.claimed {
-			_ = s.flagSettled()
 			s.owner = nil
 		}
 		return s.claimed

@@ -177,7 +177,7 @@ func (t *Tracker) holdAccept(r *notify.Request, s *Socket) notify.Reply {
 	go func() {
 		const look = 2 * time.Millisecond
 		for r.Valid() {
-			if _, pending := s.flagPending(); !pending {
+			if s.flagPending() == nil {
 				break
 			}
 			time.Sleep(look)

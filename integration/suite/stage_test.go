@@ -2,8 +2,6 @@ package suite
 
 import (
 	"fmt"
-	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -91,61 +89,6 @@ func TestStageExec(t *testing.T) {
 		s := golang(t)
 		h := s.run(t, level, "--stage", "--exec")
 		h.restartsUnderLoad(s, 5, "staged in exec mode at "+level)
-	})
-}
-
-// TestFaultA1NonBlocking: a new version that binds a blocking socket, and sets the flag when it has loaded, or fails, does not make the accepts of the
-// old one block.
-func TestFaultA1NonBlocking(t *testing.T) {
-	eachLevel(t, func(t *testing.T, level string) {
-		t.Parallel()
-		file := write(t, filepath.Join(t.TempDir(), "seconds"), "0")
-		port := freePort(t)
-		s := script(t, "nonblock_asyncio.py", port, file)
-		s.ask = askOK
-		h := s.run(t, level)
-		write(t, file, "1")
-		h.hup()
-		h.await("generation started", 2)
-		lone := func() {
-			for range 3 {
-				c, err := dial(s.addr, false)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := s.ask(c); err != nil {
-					t.Errorf("a lone request: %v", err)
-				}
-				c.conn.Close()
-			}
-		}
-		lone()
-		h.await("restart finished", 2)
-		write(t, file, "nothing that could be read")
-		h.hup()
-		h.await("restart failed", 3)
-		lone()
-		write(t, file, "0")
-		h.hup()
-		h.await("restart finished", 4)
-		lone()
-	})
-}
-
-// TestFaultA1Changes: a blocking version after a non-blocking one, and the other way round, under load.
-func TestFaultA1Changes(t *testing.T) {
-	eachLevel(t, func(t *testing.T, level string) {
-		t.Parallel()
-		dir := t.TempDir()
-		port := freePort(t)
-		kind := filepath.Join(dir, "kind")
-		write(t, kind, "asyncio")
-		s := service{name: "changes", addr: fmt.Sprintf("127.0.0.1:%d", port), ask: askHTTP}
-		s.command = []string{"/bin/sh", "-c", "exec " + program(t, "/usr/bin/python3", "python3") +
-			" testdata/versions.py $(cat " + kind + ") " + strconv.Itoa(port) + " " + filepath.Join(dir, "none")}
-		h := s.run(t, level)
-		kinds := []string{"thread", "asyncio"}
-		h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1), 6, func(i int) { write(t, kind, kinds[i%2]) }, "blocking and not at "+level)
 	})
 }
 

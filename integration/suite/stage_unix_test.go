@@ -51,6 +51,7 @@ func TestStageUnix(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) service{
 		"nginx":       unixNginx,
 		"redis":       unixRedis,
+		"gunicorn":    unixGunicorn,
 		"path":        func(t *testing.T) service { path := shortDir(t) + "/s"; return unixPython(t, path, path) },
 		"asks before": func(t *testing.T) service { return anybody(t, shortDir(t)+"/s") },
 	} {

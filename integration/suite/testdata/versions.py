@@ -1,9 +1,11 @@
 """A service whose next version is good or broken in one way: KIND PORT FILE. FILE holds the behaviour, "good" where there is none.
+In place of the port there may be the path of a unix socket.
 
 Kinds: thread (a thread for each connection), asyncio, prefork (workers are forked, each fails or serves), master (a master binds and
 listens, and keeps starting workers that load the application)."""
 import asyncio
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -11,7 +13,7 @@ import sys
 import threading
 import time
 
-kind, port, file = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+kind, where, file = sys.argv[1:4]
 behaviour = open(file).read().strip() if os.path.exists(file) else "good"
 
 
@@ -27,7 +29,14 @@ def later(seconds, act):
     threading.Thread(target=run, daemon=True).start()
 
 
+def wrong():
+    """An event loop that finds its socket blocking would hang in accept where somebody else has taken the client."""
+    return kind == "asyncio" and not fcntl.fcntl(s, fcntl.F_GETFL) & os.O_NONBLOCK
+
+
 def answer(path):
+    if wrong():
+        return b"HTTP/1.1 500 The socket is blocking\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     if behaviour == "crashes at its first client":
         crash()
     if behaviour == "answers after 3 s":
@@ -41,9 +50,15 @@ def answer(path):
 def listening():
     if behaviour == "exits before bind":
         sys.exit(3)
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("127.0.0.1", port))
+    if where.startswith("/"):
+        s = socket.socket(socket.AF_UNIX)
+        if os.path.exists(where):
+            os.unlink(where)
+        s.bind(where)
+    else:
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", int(where)))
     if behaviour == "exits after bind":
         sys.exit(3)
     if kind == "asyncio":
