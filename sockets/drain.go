@@ -305,6 +305,7 @@ func (d *drain) dump() (err error) {
 	if d.conns, err = d.diag.UnixConnections(d.conns, d.names); err != nil {
 		return err
 	}
+	d.conns = ownUnixVisits.without(d.conns, d.names)
 	if d.foreign {
 		d.conns = foreignConnections(d.conns, d.t.pids(), d.names)
 	}

@@ -74,6 +74,7 @@ const naiveLooks = 4
 type queue struct {
 	fd     int // owned
 	key    Key
+	name   string       // of a unix socket: Socket.Path
 	file   *paths.Found // of a unix socket with a path; owned
 	naive  bool         // whoever takes a connection does nothing but accept, and may complain of one that asks nothing
 	seen   int          // how many looks in a row have found no fewer
@@ -89,7 +90,7 @@ func queueOf(s *Socket) (q queue, ok bool) {
 	if !ok {
 		return queue{}, false
 	}
-	q = queue{fd: fd, key: s.Key}
+	q = queue{fd: fd, key: s.Key, name: s.Path}
 	if s.file != nil {
 		q.file, _ = s.file.found.Clone()
 	}
@@ -102,7 +103,7 @@ func (q *queue) copy() (queue, bool) {
 	if err != nil {
 		return queue{}, false
 	}
-	other := queue{fd: fd, key: q.key}
+	other := queue{fd: fd, key: q.key, name: q.name}
 	if q.file != nil {
 		other.file, _ = q.file.Clone()
 	}
@@ -161,6 +162,10 @@ func (q *queue) connect() {
 		err = unix.Connect(fd, to)
 		if q.key.isTCP() {
 			ownVisits.note(fd, q.key.Address.Port())
+		}
+		if err == nil && q.key.Address.Family == unix.AF_UNIX {
+			ownUnixVisits.end(fd, q.name)
+			return
 		}
 		unix.Close(fd)
 		if err == nil || err == unix.EINPROGRESS {

@@ -32,3 +32,19 @@ func TestFaultF5KeepsEOF(t *testing.T) {
 		}
 	}
 }
+
+// TestFaultF5KeepsEOFAtPath: likewise of unix sockets, whose connections have no ports to tell huptime's own by.
+func TestFaultF5KeepsEOFAtPath(t *testing.T) {
+	for _, mode := range []string{"--fork", "--exec"} {
+		t.Run(mode[2:], func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				path := shortDir(t) + "/s"
+				how := write(t, filepath.Join(t.TempDir(), "how"), "blocking")
+				s := service{name: "keeps", addr: path, ask: askHTTP,
+					command: []string{program(t, "/usr/bin/python3", "python3"), "testdata/keeps_eof.py", path, how}}
+				h := s.run(t, level, mode)
+				h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 8, func(int) {}, "keeps at a path at "+level)
+			})
+		})
+	}
+}

@@ -1,4 +1,5 @@
-"""A service that never closes a connection whose client has gone without a word: PORT FILE. FILE says "blocking" or
+"""A service that never closes a connection whose client has gone without a word: PORT FILE, or the path of
+a unix socket in place of PORT. FILE says "blocking" or
 "nonblocking": how its listening socket is, which is waited on in select."""
 import os
 import select
@@ -6,10 +7,16 @@ import socket
 import sys
 import threading
 
-port, how = int(sys.argv[1]), open(sys.argv[2]).read().strip()
-s = socket.socket()
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(("127.0.0.1", port))
+where, how = sys.argv[1], open(sys.argv[2]).read().strip()
+if where.startswith("/"):
+    s = socket.socket(socket.AF_UNIX)
+    if os.path.exists(where):
+        os.unlink(where)
+    s.bind(where)
+else:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", int(where)))
 s.listen(512)
 s.setblocking(how == "blocking")
 kept = []
