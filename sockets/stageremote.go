@@ -37,7 +37,10 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 		defer b.found.Close()
 	}
 	answered := false
-	err := t.fetchWhile(b.r, pid, func() {
+	err := t.fetchWhile(b.r, pid, func(tid int) {
+		if tid != b.r.TID || answered {
+			return
+		}
 		answered = true
 		b.r.Answer(notify.Fail(restartSys))
 	})
@@ -58,7 +61,7 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 }
 
 // fetchWhile fetches the socket at the descriptor of a notified call whose process is frozen.
-func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func()) error {
+func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func(tid int)) error {
 	fd := -1
 	err := remote.Trace(func(tr *remote.Tracer) error {
 		f, err := tr.FreezeAfter(pid, freezeLimit, asked)

@@ -1,0 +1,129 @@
+package sockets
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"huptime/internal/abi"
+	"huptime/internal/proc"
+	"huptime/internal/remote"
+	"huptime/notify"
+)
+
+// helping is the installation of a process's action that runs, and those of its threads that wait for it.
+type helping struct {
+	held map[int]*notify.Request // by thread
+}
+
+// help installs the action of a process and lets those go on that were held. tid is the thread that has called first.
+func (h *hangups) help(of image, running *helping, tid int, want action) {
+	err := h.install(of, running, tid, want)
+	if err == nil {
+		h.awaitSettled(of.pid, running)
+	}
+	h.mu.Lock()
+	delete(h.helping, of)
+	if err == nil {
+		h.heard[of] = true
+	}
+	held := running.held
+	h.mu.Unlock()
+	if err == nil {
+		h.log.Info("a process sends SIGHUP to itself: its handler was installed, and it is no longer deaf to SIGHUP",
+			"generation", h.generation, "pid", of.pid)
+	} else if !errors.Is(err, remote.ErrGone) {
+		h.giveUp(of, err)
+	}
+	for _, r := range held {
+		r.Answer(notify.Continue())
+	}
+}
+
+// install makes the thread that sends the signal install the action before it does so. The others run on: one that the signal is to wake
+// would miss it while it is on its way back into the call that a freeze took it out of.
+func (h *hangups) install(of image, running *helping, tid int, want action) error {
+	return remote.Trace(func(tr *remote.Tracer) error {
+		f, err := tr.FreezeThread(of.pid, tid, freezeLimit, func(tid int) { h.letStop(running, tid) })
+		if err != nil {
+			return err
+		}
+		defer f.Thaw()
+		return h.installFrozen(f, tid, want)
+	})
+}
+
+func (h *hangups) installFrozen(f *remote.Frozen, tid int, want action) error {
+	code, err := f.ABI()
+	if err != nil {
+		return err
+	}
+	if code != want.abi {
+		return remote.ErrForeign
+	}
+	h.mu.Lock()
+	h.calling[tid] = struct{}{}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.calling, tid)
+		h.mu.Unlock()
+	}()
+	const setSize = 8 // of a signal mask, in bytes
+	return f.WithSpace(len(want.bytes), func(uint64) []byte { return want.bytes }, func(addr uint64) error {
+		_, err := f.Call(abi.Sigaction, uintptr(unix.SIGHUP), uintptr(addr), 0, setSize)
+		return err
+	})
+}
+
+// letStop answers a thread that is held here and was asked to stop: it makes its call anew when it is let go.
+func (h *hangups) letStop(running *helping, tid int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := running.held[tid]; r != nil && remote.Stopping(tid) {
+		delete(running.held, tid)
+		r.Answer(notify.Anew())
+	}
+}
+
+const (
+	// settleLimit bounds how long threads are waited for that a freeze took out of their calls.
+	settleLimit = time.Second
+	// settled is more than such a thread needs to get there: one that has run for longer is at work.
+	settled = time.Millisecond
+)
+
+// awaitSettled waits until no thread of a process is on its way back into a call that a gate or a drain took it out of: the SIGHUP that is
+// to wake it would come between the two.
+func (h *hangups) awaitSettled(pid int, running *helping) {
+	began := make(map[int]time.Duration) // how long each thread had run at the first look
+	onItsWay := func(tid int) bool {
+		state, err := proc.ThreadState(pid, tid)
+		if err != nil || state != 'R' && state != 't' {
+			return false
+		}
+		ran, err := proc.RunTime(pid, tid)
+		if err != nil {
+			return false
+		}
+		if _, seen := began[tid]; !seen {
+			began[tid] = ran
+		}
+		return state == 't' || ran-began[tid] < settled
+	}
+	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
+		tids, err := proc.Threads(pid)
+		if err != nil {
+			return
+		}
+		some := false
+		for _, tid := range tids {
+			h.letStop(running, tid)
+			some = onItsWay(tid) || some
+		}
+		if !some {
+			return
+		}
+	}
+}
