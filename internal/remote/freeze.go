@@ -205,6 +205,9 @@ func (f *Frozen) Thaw() {
 		} else {
 			f.tracer.keep(t)
 		}
+		if t.head && len(f.threads) > 1 {
+			untilTaken(f.pid) // /proc lists it first
+		}
 	}
 	f.threads = nil
 	freezing.RUnlock()
@@ -239,9 +242,12 @@ func (t *thread) letGo(taken *uint64) (released bool) {
 			writeRegisters(t.tid, &back)
 		}
 	}
+	// Not after it: a thread that is let go may be in a notified call by then.
+	t.asked.Store(false)
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {
 		return true
 	}
+	t.asked.Store(true)
 	return t.buried()
 }
 

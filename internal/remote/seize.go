@@ -33,8 +33,9 @@ func (t *thread) take() *thread {
 // disclaim is called when the kernel has let the thread go.
 func (t *thread) disclaim() { claims.CompareAndDelete(t.tid, t) }
 
-// Stopping tells whether a thread was asked to stop by a tracer of this process and has not been let go since. Where it is in a notified call
-// that was received, and not answered, it will stop as soon as it is answered.
+// Stopping tells whether a thread was asked to stop by a tracer of this process and has not been let go since. Where it
+// is in a notified call that was received, and not answered, it will stop as soon as it is answered: until then it can't
+// be let go.
 func Stopping(tid int) bool {
 	t, ok := claims.Load(tid)
 	return ok && t.(*thread).asked.Load()

@@ -40,7 +40,7 @@ static void on(int sig, void (*f)(int)) { struct sigaction a = {.sa_handler = f}
 /* sent says what came of a call by which the process has sent SIGHUP to itself, and lived on. */
 static void sent(int result) {
 	char line[64];
-	snprintf(line, sizeof line, "result %d, errno %d\n", result, errno);
+	snprintf(line, sizeof line, "result %d, errno %d, first thread %d\n", result, errno, (int)(syscall(SYS_gettid) == getpid()));
 	say(line);
 	_exit(3);
 }
@@ -54,7 +54,12 @@ static void stop(int s) {
 	else if (!strcmp(how, "queue")) sent(sigqueue(getpid(), SIGHUP, (union sigval){.sival_int = 42}));
 	else {
 		over = 1;
-		if (pthread_kill(server, SIGHUP)) say("pthread_kill fails\n");
+		int failed = pthread_kill(server, SIGHUP);
+		if (failed) {
+			char line[64];
+			snprintf(line, sizeof line, "pthread_kill: error %d\n", failed);
+			say(line);
+		}
 	}
 	errno = saved;
 }
