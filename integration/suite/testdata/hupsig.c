@@ -1,6 +1,7 @@
 /* A server that uses SIGHUP inside: on TERM it finishes, by a SIGHUP of its own, in one of several ways.
  * usage: hupsig HOW PORT
  *   thread   pthread_kill to a thread that is blocked in accept; the handler does nothing
+ *   epoll    the same to a thread that waits in epoll_wait without a limit
  *   master   the same, in a worker that the master has forked after it had set another handler
  *   forked   the same, with the handler that the master has set before it forked
  *   raise    raise, whose handler ends the process with status 0; without it 3
@@ -11,11 +12,13 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -59,6 +62,7 @@ static void stop(int s) {
 			char line[64];
 			snprintf(line, sizeof line, "pthread_kill: error %d\n", failed);
 			say(line);
+			_exit(7);
 		}
 	}
 	errno = saved;
@@ -73,7 +77,15 @@ static void *serve(void *p) {
 		sigaddset(&hup, SIGHUP);
 		pthread_sigmask(SIG_BLOCK, &hup, 0);
 	}
+	int e = -1;
+	if (!strcmp(how, "epoll")) {
+		struct epoll_event in = {.events = EPOLLIN};
+		fcntl(*(int *)p, F_SETFL, O_NONBLOCK);
+		if ((e = epoll_create1(EPOLL_CLOEXEC)) < 0 || epoll_ctl(e, EPOLL_CTL_ADD, *(int *)p, &in)) _exit(9);
+	}
 	while (!over) {
+		struct epoll_event out;
+		if (e >= 0 && epoll_wait(e, &out, 1, -1) < 0) continue;
 		int c = accept(*(int *)p, 0, 0);
 		if (c < 0) continue;
 		snprintf(line, sizeof line, "%d\n", (int)getpid());
@@ -90,7 +102,7 @@ int main(int n, char **a) {
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
 	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[2])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	if (bind(l, (void *)&s, sizeof s) || listen(l, 64)) return 1;
-	int threaded = !strcmp(how, "thread"), forks = !strcmp(how, "master") || !strcmp(how, "forked");
+	int threaded = !strcmp(how, "thread") || !strcmp(how, "epoll"), forks = !strcmp(how, "master") || !strcmp(how, "forked");
 	if (threaded || !strcmp(how, "forked")) on(SIGHUP, nothing);
 	else if (forks) on(SIGHUP, wrong);
 	else {
