@@ -191,7 +191,7 @@ func TestFilterAgainstReference(t *testing.T) {
 			}
 			for verdict, name := range verdicts {
 				t.Logf("%d of %d: %s", seen[verdict], rounds, name)
-				if seen[verdict] < rounds/1000 {
+				if seen[verdict] < rounds/2000 {
 					t.Errorf("only %d of %d random calls were to %s: the test tests nothing", seen[verdict], rounds, name)
 				}
 			}
@@ -260,10 +260,7 @@ func TestFilterIsCacheable(t *testing.T) {
 // Kernels before 5.11 run the program on every call, cached or not.
 func TestFilterIsShort(t *testing.T) {
 	for _, b := range programs(t) {
-		limit := 26 // and a comparison for each further call, of which x32 has as many
-		for _, c := range b.also {
-			limit += 2 * map[FilterOption]int{WithUnlink: 2, WithRename: 3, WithConnect: 1, WithEveryConnect: 1}[c]
-		}
+		const limit = 14 // the numbers are a binary tree
 		if len(b.covered) == len(everyABI) {
 			continue // a program that no machine runs
 		}

@@ -51,8 +51,8 @@ func (f *Frozen) seizeInTime(tid int, deadline time.Time) (*thread, error) {
 		switch {
 		case f.only == 0 && other.late.Load():
 			return nil, ErrSlow
-		case f.only == 0 && !other.short:
-			return nil, ErrDenied // it is frozen, and for as long as somebody needs
+		case f.only == 0 && !other.short && other.asked.Load():
+			return nil, ErrDenied // it is frozen, and for as long as somebody needs; else it is about to be, or to be let go
 		case time.Now().After(deadline):
 			return nil, ErrSlow
 		}
