@@ -2,12 +2,10 @@ package sockets
 
 import (
 	"errors"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
-	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -21,7 +19,7 @@ type helping struct {
 func (h *hangups) help(of image, running *helping, tid int, want action) {
 	err := h.install(of, running, tid, want)
 	if err == nil {
-		h.awaitSettled(of.pid, running)
+		untilSettled([]int{of.pid}, func(tid int) { h.letStop(running, tid) })
 	}
 	h.mu.Lock()
 	delete(h.helping, of)
@@ -84,46 +82,5 @@ func (h *hangups) letStop(running *helping, tid int) {
 	if r := running.held[tid]; r != nil && remote.Stopping(tid) {
 		delete(running.held, tid)
 		r.Answer(notify.Anew())
-	}
-}
-
-const (
-	// settleLimit bounds how long threads are waited for that a freeze took out of their calls.
-	settleLimit = time.Second
-	// settled is more than such a thread needs to get there: one that has run for longer is at work.
-	settled = time.Millisecond
-)
-
-// awaitSettled waits until no thread of a process is on its way back into a call that a gate or a drain took it out of: the SIGHUP that is
-// to wake it would come between the two.
-func (h *hangups) awaitSettled(pid int, running *helping) {
-	began := make(map[int]time.Duration) // how long each thread had run at the first look
-	onItsWay := func(tid int) bool {
-		state, err := proc.ThreadState(pid, tid)
-		if err != nil || state != 'R' && state != 't' {
-			return false
-		}
-		ran, err := proc.RunTime(pid, tid)
-		if err != nil {
-			return false
-		}
-		if _, seen := began[tid]; !seen {
-			began[tid] = ran
-		}
-		return state == 't' || ran-began[tid] < settled
-	}
-	for deadline := time.Now().Add(settleLimit); time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
-		tids, err := proc.Threads(pid)
-		if err != nil {
-			return
-		}
-		some := false
-		for _, tid := range tids {
-			h.letStop(running, tid)
-			some = onItsWay(tid) || some
-		}
-		if !some {
-			return
-		}
 	}
 }
