@@ -34,8 +34,8 @@ const (
 	CallThreadHangup
 )
 
-var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt", "close", "connect",
-	"kill", "tgkill"}
+var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename",
+	"setsockopt", "close", "connect", "kill", "tgkill"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -83,7 +83,8 @@ var callNumbers = map[uint32]map[int32]Call{
 		x32Bit | 87: CallUnlink, x32Bit | 263: CallUnlink,
 		x32Bit | 82: CallRename, x32Bit | 264: CallRename, x32Bit | 316: CallRename,
 		62: CallHangup, 200: CallHangup, 129: CallHangup, 234: CallThreadHangup, 297: CallThreadHangup,
-		x32Bit | 62: CallHangup, x32Bit | 200: CallHangup, x32Bit | 524: CallHangup, x32Bit | 234: CallThreadHangup, x32Bit | 536: CallThreadHangup,
+		x32Bit | 62: CallHangup, x32Bit | 200: CallHangup, x32Bit | 524: CallHangup,
+		x32Bit | 234: CallThreadHangup, x32Bit | 536: CallThreadHangup,
 	},
 	ArchI386: {
 		361: CallBind, 363: CallListen, 364: CallAccept, 174: CallSigaction, 67: CallOldSigaction,

@@ -123,8 +123,8 @@ func buildFilter(rules []rule, others []seccomp.ScmpArch) (Program, error) {
 			return nil, fmt.Errorf("%v: %w", arch, err)
 		}
 	}
-	// A binary tree of numbers: comparing them one after the other takes two instructions for each call of a rule, of which kill's relations
-	// alone are ten on x86-64, and a kernel before 5.11 would run them at every call.
+	// A binary tree of numbers: compared one after the other they take an instruction for each call of a rule, and one for
+	// x32, ten for kill and its relations alone. A kernel before 5.11 runs them at every call of the service.
 	const tree = 2
 	if err := f.SetOptimize(tree); err != nil {
 		return nil, err

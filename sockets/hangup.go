@@ -14,8 +14,9 @@ import (
 
 // hangups knows what the processes of a generation would do on SIGHUP, to which they are deaf: what they asked for
 // was noted and not installed. Some programs need SIGHUP inside: a process that wakes its own threads by it (Apache's
-// worker does), or raises it. At the first SIGHUP that a process sends to itself its action is installed, by a remote
-// call, and the call that sends it is made anew. From then on the process is not deaf any more, and the log says so.
+// worker does), or raises it. At the first SIGHUP that a process sends to itself its action is installed, by the very
+// thread, which is made to run the call for it, and then sends the signal anew. From then on the process is not deaf
+// any more, and the log says so.
 type hangups struct {
 	generation int
 	knocks     *Knocks

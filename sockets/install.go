@@ -39,8 +39,8 @@ func (h *hangups) help(of image, running *helping, tid int, want action) {
 	}
 }
 
-// install makes the thread that sends the signal install the action before it does so. The others run on: one that the signal is to wake
-// would miss it while it is on its way back into the call that a freeze took it out of.
+// install makes the thread that sends the signal install the action before it does so. The others run on: one that
+// the signal is to wake would miss it while it is on its way back into the call that a freeze took it out of.
 func (h *hangups) install(of image, running *helping, tid int, want action) error {
 	return remote.Trace(func(tr *remote.Tracer) error {
 		f, err := tr.FreezeThread(of.pid, tid, freezeLimit, func(tid int) { h.letStop(running, tid) })

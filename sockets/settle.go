@@ -13,9 +13,10 @@ const (
 	settled = time.Millisecond
 )
 
-// untilSettled waits until no thread of the processes is on its way back into a call that a freeze, or a stop and a continue signal, took it
-// out of. A signal that is to wake a thread would else come before it sleeps: its handler runs, and then it sleeps. (A thread in pause(2), on
-// a busy machine, missed one stop signal of a hundred so.) each is called for every thread at every look.
+// untilSettled waits until no thread of the processes is on its way back into a call that a freeze, or a stop and a
+// continue signal, took it out of. A signal that is to wake a thread would else come before it sleeps: its handler
+// runs, and then it sleeps. (A thread in pause(2), on a busy machine, missed one stop signal of a hundred so.) each
+// is called for every thread at every look.
 func untilSettled(pids []int, each func(tid int)) {
 	deadline := time.Now().Add(settleLimit)
 	for _, pid := range pids {

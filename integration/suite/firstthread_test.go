@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestFaultC1FirstThread: the stop signal is taken by the first thread, as it is where no process is frozen. A server whose other threads
-// have not blocked it, and whose first one waits for it, ends by itself.
+// TestFaultC1FirstThread: the stop signal is taken by the first thread, as it is where no process is frozen. A server
+// whose other threads have not blocked it, and whose first one waits for it, ends by itself.
 func TestFaultC1FirstThread(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {
 		t.Parallel()

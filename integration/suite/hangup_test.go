@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestFaultC1Hangup: a server that uses SIGHUP inside stops as it was written, and is deaf to that of others until then.
+// TestFaultC1Hangup: a server that uses SIGHUP inside stops as it was written, and is deaf to that of others until
+// then.
 func TestFaultC1Hangup(t *testing.T) {
 	for _, how := range []string{"thread", "epoll", "master", "forked", "raise", "kill", "tkill", "queue"} {
 		t.Run(how, func(t *testing.T) {
@@ -63,6 +64,37 @@ func TestFaultC1Hangup(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFaultC1Sandboxed: a process that can't be given its handler late goes on, and misses its SIGHUP once. What
+// starts from then on hears.
+func TestFaultC1Sandboxed(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level string) {
+		t.Parallel()
+		port := freePort(t)
+		h := start(t, []string{"--track=" + level, compiled(t, "hupsig"), "sandbox", strconv.Itoa(port)})
+		h.await("generation ready", 1)
+		for i := range 3 {
+			mustAsk(t, fmt.Sprintf("127.0.0.1:%d", port))
+			h.hup()
+			h.await("restart finished", i+2)
+			e := h.await("generation ended", i+1)
+			want := "exited with status 0"
+			if i == 0 || i == 1 && h.said("heard") == 0 {
+				want = "exited with status 3" // the second one set its handler before the first one sent anything
+			}
+			if e.Status != want {
+				t.Errorf("generation %d %s, want %s", i+1, e.Status, want)
+			}
+		}
+		const advice = "a process sends SIGHUP to itself and can't hear it; whoever sets a handler from now on will: " +
+			"use --hup=pass to have that from the beginning"
+		h.await(advice, 1)
+		h.signal(syscall.SIGTERM)
+		if status := h.exit(); status != 0 {
+			t.Errorf("exit status %d, want 0", status)
+		}
+	})
 }
 
 // said tells how often the service has written this line.

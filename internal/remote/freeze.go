@@ -59,9 +59,9 @@ func (tr *Tracer) Freeze(pid int, limit time.Duration) (*Frozen, error) {
 	return tr.FreezeAfter(pid, limit, func(int) {})
 }
 
-// FreezeAfter is Freeze, and calls asked for each thread when it is asked to stop, by this tracer or another one, and before it is waited
-// for, perhaps several times: an answer to a notified call of the thread that is given then finds it about to stop, so that it may be one
-// which the kernel acts on at a stop alone (ERESTARTSYS).
+// FreezeAfter is Freeze, and calls asked for each thread when it is asked to stop, by this tracer or another one, and
+// before it is waited for, perhaps several times: an answer to a notified call of the thread that is given then finds it
+// about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
 func (tr *Tracer) FreezeAfter(pid int, limit time.Duration, asked func(tid int)) (*Frozen, error) {
 	return tr.begin(&Frozen{tracer: tr, pid: pid, asked: asked}, limit)
 }
@@ -200,13 +200,13 @@ func (f *Frozen) Thaw() {
 	defer runtime.UnlockOSThread()
 	var taken uint64
 	for _, t := range f.threads {
-		if t.release(&taken) {
-			t.disclaim()
-		} else {
+		if !t.release(&taken) {
 			f.tracer.keep(t)
+			continue
 		}
+		t.disclaim()
 		if t.head && len(f.threads) > 1 {
-			untilTaken(f.pid) // /proc lists it first
+			untilTaken(f.pid) // /proc lists it before the others
 		}
 	}
 	f.threads = nil
@@ -216,7 +216,7 @@ func (f *Frozen) Thaw() {
 	}
 }
 
-// release lets the thread go, as it was. Behind an interrupted wait that the kernel would not restart it is wound back, unless
+// release lets the thread go, as it was. An interrupted wait that the kernel would not restart is made anew, unless
 // a signal with a handler interrupts it anyway. It fails where the thread has not stopped yet: only a stopped one can be
 // written to, or detached.
 func (t *thread) release(taken *uint64) (released bool) {

@@ -56,11 +56,14 @@ func parsePending(status []byte) (p pending, ok bool) {
 	return p, true
 }
 
-// untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came during the freeze: it is the
-// one that the kernel gives them to (complete_signal in kernel/signal.c) where none is stopped, and programs count on it, whose other
-// threads have not blocked what the first one's handler is for.
+// takeLimit bounds how long the first thread may take to be given a processor.
+const takeLimit = 2 * time.Second
+
+// untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came during
+// the freeze: it is the one that the kernel gives them to (complete_signal in kernel/signal.c) where none is stopped, and
+// programs count on it, whose other threads have not blocked what the first one waits for.
 func untilTaken(pid int) {
-	for deadline := time.Now().Add(releaseLimit); ; {
+	for deadline := time.Now().Add(takeLimit); ; {
 		p, ok := readPending(pid)
 		if !ok || p.shared&p.caught&^p.blocked == 0 || time.Now().After(deadline) {
 			return

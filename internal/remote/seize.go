@@ -11,8 +11,8 @@ import (
 	"huptime/internal/proc"
 )
 
-// claims are the threads that tracers of this process have, or are about to have, by thread id: a second tracer is refused by the kernel
-// in the same words (EPERM) as one who has no right to trace.
+// claims are the threads that tracers of this process have, or are about to have, by thread id: a second tracer is
+// refused by the kernel in the same words (EPERM) as one who has no right to trace.
 var claims sync.Map // of *thread
 
 // claim is what other tracers may know of a thread.
@@ -34,8 +34,8 @@ func (t *thread) take() *thread {
 func (t *thread) disclaim() { claims.CompareAndDelete(t.tid, t) }
 
 // Stopping tells whether a thread was asked to stop by a tracer of this process and has not been let go since. Where it
-// is in a notified call that was received, and not answered, it will stop as soon as it is answered: until then it can't
-// be let go.
+// is in a notified call that was received, and not answered, it will stop as soon as it is answered: until then it
+// can't be let go.
 func Stopping(tid int) bool {
 	t, ok := claims.Load(tid)
 	return ok && t.(*thread).asked.Load()

@@ -5,6 +5,7 @@
  *   master   the same, in a worker that the master has forked after it had set another handler
  *   forked   the same, with the handler that the master has set before it forked
  *   raise    raise, whose handler ends the process with status 0; without it 3
+ *   sandbox  the same under a seccomp filter of its own, which allows everything
  *   kill     kill to its own PID, likewise
  *   queue    sigqueue to its own PID, likewise; the handler looks at the value
  *   tkill    tkill to its own thread, likewise
@@ -12,6 +13,8 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -51,7 +55,7 @@ static void sent(int result) {
 static void stop(int s) {
 	int saved = errno;
 	if (worker) kill(worker, s);
-	else if (!strcmp(how, "raise")) sent(raise(SIGHUP));
+	else if (!strcmp(how, "raise") || !strcmp(how, "sandbox")) sent(raise(SIGHUP));
 	else if (!strcmp(how, "kill")) sent(kill(getpid(), SIGHUP));
 	else if (!strcmp(how, "tkill")) sent(syscall(SYS_tkill, syscall(SYS_gettid), SIGHUP));
 	else if (!strcmp(how, "queue")) sent(sigqueue(getpid(), SIGHUP, (union sigval){.sival_int = 42}));
@@ -117,6 +121,11 @@ int main(int n, char **a) {
 			return 0;
 		}
 		if (!strcmp(how, "master")) on(SIGHUP, nothing);
+	}
+	if (!strcmp(how, "sandbox")) {
+		struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+		struct sock_fprog program = {1, &allow};
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 1;
 	}
 	pthread_create(&server, 0, serve, &l);
 	pthread_join(server, 0);
