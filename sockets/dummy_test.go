@@ -246,7 +246,7 @@ func TestDummyCopies(t *testing.T) {
 func TestFaultD1Admitted(t *testing.T) {
 	testDummies(t, func(t *testing.T, d *dummy) {
 		if d.family == unix.AF_UNIX {
-			t.Skip("it has no door")
+			return // it has no door
 		}
 		for port := range uint32(mostAdmitted) {
 			if err := d.let.add(d.closed, port+1); err != nil {
