@@ -101,6 +101,9 @@ func (g *gate) socket(inode uint64) *Socket {
 }
 
 func (g *gate) has(inode uint64) bool {
+	if g == nil {
+		return false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.sockets[inode] != nil

@@ -41,6 +41,8 @@ func (t *Tracker) noteInquiries(pids []int) {
 func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint64]struct{} {
 	low, high := ephemeralPorts()
 	open := make(map[uint64]struct{})
+	var peered []inetSocket
+	served := make(map[uint16]struct{}) // ports that others ask by
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		list, err := diag.inetSockets(family, unix.IPPROTO_UDP, 1<<tcpEstablished|1<<tcpClose, 0)
 		if err != nil {
@@ -50,6 +52,20 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 			if port := s.Local.Port(); s.Inode != 0 && (s.State == tcpEstablished || port >= low && port <= high) {
 				open[uint64(s.Inode)] = struct{}{}
 			}
+			if s.State == tcpEstablished {
+				peered = append(peered, s)
+			}
+			if t.listensOn(uint64(s.Inode)) || g.has(uint64(s.Inode)) {
+				served[s.Local.Port()] = struct{}{}
+			}
+		}
+	}
+	// What has a peer there is a conversation, and counted as such, or asks this machine's own service.
+	for _, s := range peered {
+		_, talks := served[s.Local.Port()]
+		_, asks := served[s.Remote.Port()]
+		if talks || asks && (s.Remote.Addr().Unmap().IsLoopback() || s.Remote.Addr() == s.Local.Addr()) {
+			delete(open, uint64(s.Inode))
 		}
 	}
 	t.mu.Lock()
@@ -76,6 +92,13 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 		found[inode] = struct{}{}
 	}
 	return found
+}
+
+func (t *Tracker) listensOn(inode uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.listening[inode]
+	return ok
 }
 
 // ephemeralPorts is the range that the kernel chooses from (ip(7), ip_local_port_range).
