@@ -3,7 +3,9 @@ package sockets
 import (
 	"bytes"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -27,6 +29,7 @@ type hangups struct {
 	heard   map[image]bool     // who need not be helped any more: installed, or given up
 	helping map[image]*helping // who is being given its action
 	calling map[int]struct{}   // threads that install one by a remote call
+	named   bool               // one of them was named in the log
 	warned  bool
 }
 
@@ -57,6 +60,20 @@ func imageOf(pid int) (image, error) {
 	}
 	auxv, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/auxv")
 	return image{pid, st.StartTime, string(auxv)}, err
+}
+
+// runs tells whether the process still runs this program.
+func (of image) runs() bool {
+	now, err := imageOf(of.pid)
+	return err == nil && now == of
+}
+
+// settle notes that a process need not be helped any more, because it hears, or never will; h.mu is held.
+func (h *hangups) settle(of image) {
+	if len(h.heard) >= maxNoted {
+		maps.DeleteFunc(h.heard, func(other image, _ bool) bool { return !other.runs() })
+	}
+	h.heard[of] = true
 }
 
 // installs tells whether a sigaction is one that help makes, or of a service that is not deaf.
@@ -109,6 +126,9 @@ func (h *hangups) note(r *notify.Request, raw []byte) {
 			h.noted = append(h.noted[:i], h.noted[i+1:]...)
 			break
 		}
+	}
+	if len(h.noted) >= maxNoted {
+		h.noted = slices.DeleteFunc(h.noted, func(n notedAction) bool { return !n.of.runs() })
 	}
 	if len(h.noted) >= maxNoted {
 		h.noted = h.noted[1:]
@@ -197,7 +217,7 @@ func toItself(r *notify.Request, pid int) bool {
 // giveUp leaves a process deaf. Those that start from now on are not: the service needs its SIGHUP.
 func (h *hangups) giveUp(of image, why error) {
 	h.mu.Lock()
-	h.heard[of] = true
+	h.settle(of)
 	warned := h.warned
 	h.warned = true
 	h.mu.Unlock()

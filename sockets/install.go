@@ -1,7 +1,9 @@
 package sockets
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -23,13 +25,18 @@ func (h *hangups) help(of image, running *helping, tid int, want action) {
 	}
 	h.mu.Lock()
 	delete(h.helping, of)
+	level := slog.LevelInfo
 	if err == nil {
-		h.heard[of] = true
+		h.settle(of)
+		if h.named {
+			level = slog.LevelDebug // where one does it all of its kind do
+		}
+		h.named = true
 	}
 	held := running.held
 	h.mu.Unlock()
 	if err == nil {
-		h.log.Info("a process sends SIGHUP to itself: its handler was installed, and it is no longer deaf to SIGHUP",
+		h.log.Log(context.Background(), level, "a process sends SIGHUP to itself: its handler was installed, and it is no longer deaf to SIGHUP",
 			"generation", h.generation, "pid", of.pid)
 	} else if !errors.Is(err, remote.ErrGone) {
 		h.giveUp(of, err)
