@@ -1,0 +1,54 @@
+/* A server whose first thread waits for TERM in pause(2), beside threads that accept and have blocked no signal: that it is the first one which
+ * the kernel gives a signal to the process to is what it counts on, as many programs do without knowing.
+ * usage: firstthread PORT
+ * Each connection gets "PID\n". A handler that runs in another thread says "another thread". */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t over;
+
+static void stop(int s) {
+	(void)s;
+	if (syscall(SYS_gettid) == getpid()) {
+		over = 1;
+		return;
+	}
+	const char *text = "another thread\n";
+	if (write(2, text, strlen(text)) < 0) _exit(9);
+}
+
+static void *serve(void *p) {
+	char line[32];
+	for (;;) {
+		int c = accept(*(int *)p, 0, 0);
+		if (c < 0) continue;
+		snprintf(line, sizeof line, "%d\n", (int)getpid());
+		if (write(c, line, strlen(line)) < 0) _exit(9);
+		close(c);
+	}
+	return 0;
+}
+
+int main(int n, char **a) {
+	if (n != 2) return 2;
+	int yes = 1, l = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	if (bind(l, (void *)&s, sizeof s) || listen(l, 64)) return 1;
+	struct sigaction t = {.sa_handler = stop};
+	sigaction(SIGTERM, &t, 0);
+	for (int i = 0; i < 8; i++) {
+		pthread_t server;
+		pthread_create(&server, 0, serve, &l);
+	}
+	while (!over) pause();
+	return 0;
+}
