@@ -60,20 +60,6 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 			if s.State == tcpEstablished {
 				peered = append(peered, s)
 			}
-			if s.State == tcpEstablished {
-				peered = append(peered, s)
-			}
-			if t.listensOn(uint64(s.Inode)) || g.has(uint64(s.Inode)) {
-				served[s.Local.Port()] = struct{}{}
-			}
-		}
-	}
-	// What has a peer there is a conversation, and counted as such, or asks this machine's own service.
-	for _, s := range peered {
-		_, talks := served[s.Local.Port()]
-		_, asks := served[s.Remote.Port()]
-		if talks || asks && (s.Remote.Addr().Unmap().IsLoopback() || s.Remote.Addr() == s.Local.Addr()) {
-			delete(open, uint64(s.Inode))
 		}
 	}
 	// What has a peer there is a conversation, and counted as such, or asks this machine's own service.
