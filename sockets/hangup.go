@@ -175,6 +175,9 @@ func (h *hangups) sent(r *notify.Request) notify.Reply {
 		return notify.Continue()
 	}
 	of, err := imageOf(pid)
+	if !r.Valid() {
+		return notify.Continue() // it has ended, and its thread's id may be another's by now
+	}
 	if err != nil {
 		h.giveUp(of, err)
 		return notify.Continue()
@@ -223,7 +226,8 @@ func (h *hangups) giveUp(of image, why error) {
 	h.mu.Unlock()
 	h.knocks.hearing.Store(true)
 	if !warned {
-		h.log.Warn("a process sends SIGHUP to itself and can't hear it; whoever sets a handler from now on will: use --hup=pass to have that from the beginning",
+		h.log.Warn("a process sends SIGHUP to itself and can't hear it; whoever sets a handler from now on will: "+
+			"use --hup=pass to have that from the beginning",
 			"generation", h.generation, "pid", of.pid, "error", why.Error())
 	}
 }

@@ -36,7 +36,8 @@ func (h *hangups) help(of image, running *helping, tid int, want action) {
 	held := running.held
 	h.mu.Unlock()
 	if err == nil {
-		h.log.Log(context.Background(), level, "a process sends SIGHUP to itself: its handler was installed, and it is no longer deaf to SIGHUP",
+		h.log.Log(context.Background(), level,
+			"a process sends SIGHUP to itself: its handler was installed, and it is no longer deaf to SIGHUP",
 			"generation", h.generation, "pid", of.pid)
 	} else if !errors.Is(err, remote.ErrGone) {
 		h.giveUp(of, err)

@@ -16,7 +16,8 @@ var (
 )
 
 // sigaction answers an rt_sigaction for SIGHUP: the service is told that SIGHUP was ignored, which is the truth, and
-// that its handler was installed, which it was not: the service stays deaf. The handler is noted, for a process that signals itself.
+// that its handler was installed, which it was not: the service stays deaf. The handler is noted, for a process that
+// signals itself.
 func (h *hangups) sigaction(r *notify.Request) notify.Reply {
 	if h.installs(r) {
 		return notify.Continue()

@@ -56,8 +56,8 @@ func parsePending(status []byte) (p pending, ok bool) {
 	return p, true
 }
 
-// takeLimit bounds how long the first thread may take to be given a processor.
-const takeLimit = 2 * time.Second
+// takeLimit bounds how long the first thread may take to be given a processor: two seconds were seen on a busy machine.
+const takeLimit = 5 * time.Second
 
 // untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came during
 // the freeze: it is the one that the kernel gives them to (complete_signal in kernel/signal.c) where none is stopped, and

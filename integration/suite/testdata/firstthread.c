@@ -1,6 +1,9 @@
-/* A server whose first thread waits for TERM in pause(2), beside threads that accept and have blocked no signal: that it is the first one which
- * the kernel gives a signal to the process to is what it counts on, as many programs do without knowing.
- * usage: firstthread PORT
+/* A server whose first thread waits for TERM, beside threads that accept.
+ * usage: firstthread HOW PORT
+ *   pause       in pause(2), and the others have blocked no signal: that it is the first one which the kernel gives a
+ *               signal to the process to is what it counts on, as many programs do without knowing
+ *   sigwait     in sigwait(3), and all have blocked TERM
+ *   sigsuspend  in sigsuspend(2), and all have blocked TERM but while it is in there
  * Each connection gets "PID\n". A handler that runs in another thread says "another thread". */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,17 +41,28 @@ static void *serve(void *p) {
 }
 
 int main(int n, char **a) {
-	if (n != 2) return 2;
+	if (n != 3) return 2;
 	int yes = 1, l = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[2]))};
+	s.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(l, (void *)&s, sizeof s) || listen(l, 64)) return 1;
+	sigset_t term, none;
+	sigemptyset(&none);
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	if (strcmp(a[1], "pause")) sigprocmask(SIG_BLOCK, &term, 0);
 	struct sigaction t = {.sa_handler = stop};
-	sigaction(SIGTERM, &t, 0);
+	if (strcmp(a[1], "sigwait")) sigaction(SIGTERM, &t, 0);
 	for (int i = 0; i < 8; i++) {
 		pthread_t server;
 		pthread_create(&server, 0, serve, &l);
 	}
-	while (!over) pause();
+	int got = 0;
+	if (!strcmp(a[1], "sigwait")) return sigwait(&term, &got) || got != SIGTERM;
+	while (!over) {
+		if (!strcmp(a[1], "pause")) pause();
+		else sigsuspend(&none);
+	}
 	return 0;
 }

@@ -47,7 +47,8 @@ static void on(int sig, void (*f)(int)) { struct sigaction a = {.sa_handler = f}
 /* sent says what came of a call by which the process has sent SIGHUP to itself, and lived on. */
 static void sent(int result) {
 	char line[64];
-	snprintf(line, sizeof line, "result %d, errno %d, first thread %d\n", result, errno, (int)(syscall(SYS_gettid) == getpid()));
+	snprintf(line, sizeof line, "result %d, errno %d, first thread %d\n", result, errno,
+		(int)(syscall(SYS_gettid) == getpid()));
 	say(line);
 	_exit(3);
 }
@@ -104,9 +105,11 @@ int main(int n, char **a) {
 	how = a[1];
 	int yes = 1, l = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[2])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in s = {.sin_family = AF_INET, .sin_port = htons(atoi(a[2]))};
+	s.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(l, (void *)&s, sizeof s) || listen(l, 64)) return 1;
-	int threaded = !strcmp(how, "thread") || !strcmp(how, "epoll"), forks = !strcmp(how, "master") || !strcmp(how, "forked");
+	int threaded = !strcmp(how, "thread") || !strcmp(how, "epoll");
+	int forks = !strcmp(how, "master") || !strcmp(how, "forked");
 	if (threaded || !strcmp(how, "forked")) on(SIGHUP, nothing);
 	else if (forks) on(SIGHUP, wrong);
 	else {
