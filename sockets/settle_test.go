@@ -9,8 +9,8 @@ import (
 	"huptime/internal/remote"
 )
 
-// TestUntilSettled: a thread that is frozen is waited for, and for how long it is frozen; one that sleeps, or is at work,
-// is not.
+// TestUntilSettled: a thread that is frozen is waited for, and for how long it is frozen; one that sleeps, or is at
+// work, is not.
 func TestUntilSettled(t *testing.T) {
 	sleeper := exec.Command("sleep", "60")
 	if err := sleeper.Start(); err != nil {

@@ -60,8 +60,8 @@ func (tr *Tracer) Freeze(pid int, limit time.Duration) (*Frozen, error) {
 }
 
 // FreezeAfter is Freeze, and calls asked for each thread when it is asked to stop, by this tracer or another one, and
-// before it is waited for, perhaps several times: an answer to a notified call of the thread that is given then finds it
-// about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
+// before it is waited for, perhaps several times: an answer to a notified call of the thread that is given then finds
+// it about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
 func (tr *Tracer) FreezeAfter(pid int, limit time.Duration, asked func(tid int)) (*Frozen, error) {
 	return tr.begin(&Frozen{tracer: tr, pid: pid, asked: asked}, limit)
 }

@@ -192,7 +192,8 @@ func testSignalWhileFrozenInterrupts(t *testing.T, code abi.ABI) {
 	}
 }
 
-// TestSignalAfterTheThawInterrupts: a thread that was let go, and is not back in its call yet, is told of a signal that comes then.
+// TestSignalAfterTheThawInterrupts: a thread that was let go, and is not back in its call yet, is told of a signal that
+// comes then.
 func TestSignalAfterTheThawInterrupts(t *testing.T) {
 	if runtime.GOARCH == "arm64" {
 		return // there it is wound back before it is let go

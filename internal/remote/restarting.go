@@ -59,9 +59,9 @@ func parsePending(status []byte) (p pending, ok bool) {
 // takeLimit bounds how long the first thread may take to be given a processor: two seconds were seen on a busy machine.
 const takeLimit = 5 * time.Second
 
-// untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came during
-// the freeze: it is the one that the kernel gives them to (complete_signal in kernel/signal.c) where none is stopped, and
-// programs count on it, whose other threads have not blocked what the first one waits for.
+// untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came
+// during the freeze: it is the one that the kernel gives them to (complete_signal in kernel/signal.c) where none is
+// stopped, and programs count on it, whose other threads have not blocked what the first one waits for.
 func untilTaken(pid int) {
 	for deadline := time.Now().Add(takeLimit); ; {
 		p, ok := readPending(pid)
