@@ -10,7 +10,7 @@ import (
 // TestFaultC1FirstThread: the stop signal is taken by the first thread, as it is where no process is frozen. A server
 // whose other threads have not blocked it, and whose first one waits for it, ends by itself.
 func TestFaultC1FirstThread(t *testing.T) {
-	for _, how := range []string{"pause", "sigwait", "sigsuspend"} {
+	for _, how := range []string{"pause", "sandbox", "sigwait", "sigsuspend"} {
 		t.Run(how, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level string) {
 				t.Parallel()

@@ -2,16 +2,20 @@
  * usage: firstthread HOW PORT
  *   pause       in pause(2), and the others have blocked no signal: that it is the first one which the kernel gives a
  *               signal to the process to is what it counts on, as many programs do without knowing
+ *   sandbox     likewise, under a seccomp filter of its own, which allows everything
  *   sigwait     in sigwait(3), and all have blocked TERM
  *   sigsuspend  in sigsuspend(2), and all have blocked TERM but while it is in there
  * Each connection gets "PID\n". A handler that runs in another thread says "another thread". */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,7 +55,12 @@ int main(int n, char **a) {
 	sigemptyset(&none);
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
-	if (strcmp(a[1], "pause")) sigprocmask(SIG_BLOCK, &term, 0);
+	int sandbox = !strcmp(a[1], "sandbox"), pauses = sandbox || !strcmp(a[1], "pause");
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = {1, &allow};
+	if (sandbox && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return 1;
+	if (sandbox && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 1;
+	if (!pauses) sigprocmask(SIG_BLOCK, &term, 0);
 	struct sigaction t = {.sa_handler = stop};
 	if (strcmp(a[1], "sigwait")) sigaction(SIGTERM, &t, 0);
 	for (int i = 0; i < 8; i++) {
@@ -61,7 +70,7 @@ int main(int n, char **a) {
 	int got = 0;
 	if (!strcmp(a[1], "sigwait")) return sigwait(&term, &got) || got != SIGTERM;
 	while (!over) {
-		if (!strcmp(a[1], "pause")) pause();
+		if (pauses) pause();
 		else sigsuspend(&none);
 	}
 	return 0;
