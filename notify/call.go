@@ -16,7 +16,7 @@ const (
 	CallBind
 	CallListen
 	CallAccept       // accept and accept4
-	CallSigaction    // rt_sigaction for SIGHUP with a new and an old action
+	CallSigaction    // rt_sigaction for SIGHUP with a new action
 	CallOldSigaction // the same by sigaction(2) of the 32-bit ABIs, with another layout
 	// CallUnlink is unlink and unlinkat; the arguments are unlinkat's.
 	CallUnlink
@@ -28,9 +28,14 @@ const (
 	CallClose
 	// CallConnect is connect.
 	CallConnect
+	// CallHangup is kill, tkill and rt_sigqueueinfo with SIGHUP; the first argument is whom it is for.
+	CallHangup
+	// CallThreadHangup is tgkill and rt_tgsigqueueinfo likewise: the first two arguments are the process and the thread.
+	CallThreadHangup
 )
 
-var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename", "setsockopt", "close", "connect"}
+var callNames = [...]string{"other", "bind", "listen", "accept", "rt_sigaction", "sigaction", "unlink", "rename",
+	"setsockopt", "close", "connect", "kill", "tgkill"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -77,20 +82,26 @@ var callNumbers = map[uint32]map[int32]Call{
 		3: CallClose, x32Bit | 3: CallClose, 42: CallConnect, x32Bit | 42: CallConnect,
 		x32Bit | 87: CallUnlink, x32Bit | 263: CallUnlink,
 		x32Bit | 82: CallRename, x32Bit | 264: CallRename, x32Bit | 316: CallRename,
+		62: CallHangup, 200: CallHangup, 129: CallHangup, 234: CallThreadHangup, 297: CallThreadHangup,
+		x32Bit | 62: CallHangup, x32Bit | 200: CallHangup, x32Bit | 524: CallHangup,
+		x32Bit | 234: CallThreadHangup, x32Bit | 536: CallThreadHangup,
 	},
 	ArchI386: {
 		361: CallBind, 363: CallListen, 364: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 301: CallUnlink, 38: CallRename, 302: CallRename, 353: CallRename, 366: CallSteer,
 		6: CallClose, 362: CallConnect,
+		37: CallHangup, 238: CallHangup, 178: CallHangup, 270: CallThreadHangup, 335: CallThreadHangup,
 	},
 	ArchAArch64: {
 		200: CallBind, 201: CallListen, 202: CallAccept, 242: CallAccept, 134: CallSigaction,
 		35: CallUnlink, 38: CallRename, 276: CallRename, 208: CallSteer, 57: CallClose, 203: CallConnect, // it never had unlink and rename
+		129: CallHangup, 130: CallHangup, 138: CallHangup, 131: CallThreadHangup, 240: CallThreadHangup,
 	},
 	ArchARM: {
 		282: CallBind, 284: CallListen, 285: CallAccept, 366: CallAccept, 174: CallSigaction, 67: CallOldSigaction,
 		10: CallUnlink, 328: CallUnlink, 38: CallRename, 329: CallRename, 382: CallRename, 294: CallSteer,
 		6: CallClose, 283: CallConnect,
+		37: CallHangup, 238: CallHangup, 178: CallHangup, 268: CallThreadHangup, 363: CallThreadHangup,
 	},
 }
 

@@ -22,6 +22,8 @@ func TestCallNumbers(t *testing.T) {
 			"bind": CallBind, "listen": CallListen, "accept": CallAccept, "accept4": CallAccept,
 			"rt_sigaction": CallSigaction, "sigaction": CallOldSigaction,
 			"unlink": CallUnlink, "unlinkat": CallUnlink, "rename": CallRename, "renameat": CallRename, "renameat2": CallRename, "setsockopt": CallSteer, "close": CallClose,
+			"kill": CallHangup, "tkill": CallHangup, "rt_sigqueueinfo": CallHangup,
+			"tgkill": CallThreadHangup, "rt_tgsigqueueinfo": CallThreadHangup,
 			"rmdir": CallOther, "link": CallOther, "linkat": CallOther, "getpid": CallOther, "connect": CallConnect, "shutdown": CallOther,
 		} {
 			for _, a := range abi {

@@ -27,24 +27,29 @@ var (
 	amd64ABI = abi{"amd64", 0xc000003e, 0, true, map[string]uint32{
 		"read": 0, "close": 3, "rt_sigaction": 13, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "epoll_wait": 232, "accept4": 288,
 		"rename": 82, "rmdir": 84, "unlink": 87, "unlinkat": 263, "renameat": 264, "linkat": 265, "renameat2": 316, "setsockopt": 54,
+		"kill": 62, "tkill": 200, "rt_sigqueueinfo": 129, "tgkill": 234, "rt_tgsigqueueinfo": 297,
 	}, seccomp.ArchAMD64}
 	x32ABI = abi{"x32", 0xc000003e, 0x40000000, false, map[string]uint32{
 		"read": 0, "close": 3, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "epoll_wait": 232, "accept4": 288, "rt_sigaction": 512,
 		"rename": 82, "rmdir": 84, "unlink": 87, "unlinkat": 263, "renameat": 264, "linkat": 265, "renameat2": 316, "setsockopt": 541,
+		"kill": 62, "tkill": 200, "rt_sigqueueinfo": 524, "tgkill": 234, "rt_tgsigqueueinfo": 536,
 	}, seccomp.ArchX32}
 	i386ABI = abi{"i386", 0x40000003, 0, false, map[string]uint32{
 		"read": 3, "close": 6, "signal": 48, "sigaction": 67, "socketcall": 102, "rt_sigaction": 174, "epoll_wait": 256,
 		"bind": 361, "connect": 362, "listen": 363, "accept4": 364,
 		"unlink": 10, "rename": 38, "rmdir": 40, "unlinkat": 301, "renameat": 302, "linkat": 303, "renameat2": 353, "setsockopt": 366,
+		"kill": 37, "tkill": 238, "rt_sigqueueinfo": 178, "tgkill": 270, "rt_tgsigqueueinfo": 335,
 	}, seccomp.ArchX86}
 	arm64ABI = abi{"arm64", 0xc00000b7, 0, true, map[string]uint32{
 		"epoll_pwait": 22, "close": 57, "read": 63, "rt_sigaction": 134, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "accept4": 242,
 		"unlinkat": 35, "linkat": 37, "renameat": 38, "renameat2": 276, "setsockopt": 208,
+		"kill": 129, "tkill": 130, "rt_sigqueueinfo": 138, "tgkill": 131, "rt_tgsigqueueinfo": 240,
 	}, seccomp.ArchARM64}
 	armABI = abi{"arm", 0x40000028, 0, false, map[string]uint32{
 		"read": 3, "close": 6, "sigaction": 67, "rt_sigaction": 174, "epoll_wait": 252,
 		"bind": 282, "connect": 283, "listen": 284, "accept": 285, "accept4": 366,
 		"unlink": 10, "rename": 38, "rmdir": 40, "unlinkat": 328, "renameat": 329, "linkat": 330, "renameat2": 382, "setsockopt": 294,
+		"kill": 37, "tkill": 238, "rt_sigqueueinfo": 178, "tgkill": 268, "rt_tgsigqueueinfo": 363,
 	}, seccomp.ArchARM}
 
 	everyABI = []abi{amd64ABI, x32ABI, i386ABI, arm64ABI, armABI}
@@ -110,13 +115,20 @@ func reference(level Level, also []FilterOption, covered []abi, c systemCall) ui
 	hangup := int32(uint32(c.args[0])) == 1
 	switch name {
 	case "rt_sigaction", "sigaction":
-		switch {
-		case !hangup || !present(c.args[1]):
+		if !hangup || !present(c.args[1]) {
 			return allow
-		case present(c.args[2]):
+		}
+		return ask
+	case "kill", "tkill", "rt_sigqueueinfo":
+		if int32(uint32(c.args[1])) == 1 {
 			return ask
 		}
-		return skip
+		return allow
+	case "tgkill", "rt_tgsigqueueinfo":
+		if int32(uint32(c.args[2])) == 1 {
+			return ask
+		}
+		return allow
 	case "signal":
 		if hangup {
 			return skip

@@ -68,6 +68,10 @@ func TestServeDecodes(t *testing.T) {
 		{unix.SYS_ACCEPT, []any{watched, 0, 0}, CallAccept, unix.EAGAIN},
 		{unix.SYS_ACCEPT4, []any{watched, 0, 0, unix.SOCK_CLOEXEC}, CallAccept, unix.EAGAIN},
 		{unix.SYS_RT_SIGACTION, []any{int(unix.SIGHUP), action, make([]byte, 32), 8}, CallSigaction, 0},
+		{unix.SYS_RT_SIGACTION, []any{int(unix.SIGHUP), action, 0, 8}, CallSigaction, 0},
+		{unix.SYS_KILL, []any{1 << 22, int(unix.SIGHUP)}, CallHangup, unix.ESRCH}, // no PID is as high
+		{unix.SYS_TKILL, []any{1 << 22, int(unix.SIGHUP)}, CallHangup, unix.ESRCH},
+		{unix.SYS_TGKILL, []any{1 << 22, 1 << 22, int(unix.SIGHUP)}, CallThreadHangup, unix.ESRCH},
 	} {
 		h.take(nil)
 		if r := p.Call(t, 1, test.number, test.args...); r.Errno != test.errno {
@@ -89,7 +93,7 @@ func TestServeDecodes(t *testing.T) {
 		}
 	}
 	// Not asked about: the filter answers, or lets it run.
-	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), action, 0, 8)
+	p.Call(t, 1, unix.SYS_KILL, 1<<22, int(unix.SIGWINCH))
 	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGHUP), 0, make([]byte, 32), 8)
 	p.Must(t, 1, unix.SYS_RT_SIGACTION, int(unix.SIGWINCH), action, make([]byte, 32), 8)
 	p.Must(t, 1, unix.SYS_GETPID)

@@ -25,7 +25,13 @@ func Return(value int64) Reply { return Reply{answered: true, value: value} }
 // Fail skips the call and makes it fail with errno.
 func Fail(errno unix.Errno) Reply { return Reply{answered: true, errno: errno} }
 
-// Later leaves the caller waiting until [Request.Answer] is called, from any goroutine. The request stays valid until then.
+// Anew makes the caller issue the call once more when it goes on, whatever handlers run before (ERESTARTNOINTR). It
+// may be answered only to a thread that a ptrace stop or a signal awaits: the kernel looks at this result on its way
+// to one, and would hand it to the program otherwise.
+func Anew() Reply { return Fail(513) }
+
+// Later leaves the caller waiting until [Request.Answer] is called, from any goroutine. The request stays valid until
+// then.
 func Later() Reply { return Reply{later: true} }
 
 func (r Reply) String() string {

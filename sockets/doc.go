@@ -31,7 +31,9 @@
 //	listen        which sockets are listening sockets; of datagram sockets, bind
 //	setsockopt    whether the service steers a SO_REUSEPORT group itself
 //	accept        readiness; in a gated generation the dummy is planted here
-//	rt_sigaction  the answer to "what was there before" for SIGHUP
+//	rt_sigaction  what SIGHUP is to do: it is noted, not done
+//	kill          with SIGHUP, by a process to itself: it is done from then on (hangups); tkill, tgkill and sigqueue
+//	              likewise
 //	unlink        a kept path is not removed, and the caller told that it was
 //	rename        likewise, where a kept path would be moved away or replaced
 //	connect       a starting generation finds nobody at what it has yet to claim

@@ -18,6 +18,7 @@ func (d *drain) stop(ctx context.Context, signal func()) (stopped bool, err erro
 	if d.g.opened() {
 		return false, ErrUngated
 	}
+	untilSettled(d.t.pids(), func(int) {})
 	// What is not gated gets nothing more: nothing is to be held up there, and opaque processes can't be.
 	if d.t.level != notify.LevelListeners || d.g == nil || d.g.empty() {
 		return d.stopNow(signal)

@@ -34,6 +34,8 @@ type Knocks struct {
 	unexchangeable atomic.Bool
 	// assumedOnce likewise.
 	assumedOnce sync.Once
+	// hearing says that the service needs its SIGHUP, and could not be given it late: see hangups.
+	hearing atomic.Bool
 }
 
 type knock func(generation int, r *notify.Request) notify.Reply

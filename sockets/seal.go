@@ -42,6 +42,9 @@ func (t *Tracker) seal(ctx context.Context, g *gate, pids []int) error {
 			failed = errors.Join(failed, err)
 		}
 	}
+	if errors.Is(failed, ErrOpaque) {
+		untilSettled(pids, func(int) {}) // the stop signal is next
+	}
 	return failed
 }
 

@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"huptime/internal/abi"
 	"huptime/notify"
 )
 
@@ -14,17 +15,28 @@ var (
 	ignoredOld = [16]byte{0: 1}
 )
 
-// sigaction answers an rt_sigaction for SIGHUP that asks for the old action as
-// well: the service is told that SIGHUP was ignored, which is the truth, and
-// that its handler was installed, which it was not: the service stays deaf.
-// (Where no old action is asked for the filter itself answers.)
-func sigaction(r *notify.Request) notify.Reply {
+// sigaction answers an rt_sigaction for SIGHUP: the service is told that SIGHUP was ignored, which is the truth, and
+// that its handler was installed, which it was not: the service stays deaf. The handler is noted, for a process that
+// signals itself.
+func (h *hangups) sigaction(r *notify.Request) notify.Reply {
+	if h.installs(r) {
+		return notify.Continue()
+	}
 	old := ignored64[:]
 	switch {
 	case r.Call == notify.CallOldSigaction:
 		old = ignoredOld[:]
 	case r.Compat():
 		old = ignored32[:]
+	}
+	if r.Call == notify.CallSigaction {
+		action := make([]byte, len(old))
+		if err := r.ReadMemory(r.Args[1], action); err == nil {
+			h.note(r, action)
+		}
+	}
+	if r.Args[2] == 0 {
+		return notify.Return(0)
 	}
 	if err := r.WriteMemory(r.Args[2], old); err != nil {
 		// A bad pointer gets the kernel's own answer in the caller's stead
@@ -33,4 +45,22 @@ func sigaction(r *notify.Request) notify.Reply {
 		return notify.Return(0)
 	}
 	return notify.Return(0)
+}
+
+// handler is what the action does: 0 is SIG_DFL, 1 is SIG_IGN. All ABIs here are little-endian.
+func (a action) handler() (value uint64) {
+	size := 4
+	if a.abi.Wide() {
+		size = 8
+	}
+	for i := range size {
+		value |= uint64(a.bytes[i]) << (8 * i)
+	}
+	return value
+}
+
+// action is what a process wanted to do on SIGHUP, in the layout of its ABI.
+type action struct {
+	abi   abi.ABI
+	bytes []byte
 }

@@ -37,7 +37,10 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 		defer b.found.Close()
 	}
 	answered := false
-	err := t.fetchWhile(b.r, pid, func() {
+	err := t.fetchWhile(b.r, pid, func(tid int) {
+		if tid != b.r.TID || answered {
+			return
+		}
 		answered = true
 		b.r.Answer(notify.Fail(restartSys))
 	})
@@ -60,7 +63,7 @@ func (t *Tracker) fetchCaller(b *binding, pid int) {
 // fetchWhile fetches the socket at the descriptor of a notified call whose process is frozen. It is there for takeFetched
 // before the process goes on: the call that is made anew would have it fetched once more, and what comes second would
 // stay, a socket that listens and that nobody accepts from.
-func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func()) error {
+func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func(tid int)) error {
 	return remote.Trace(func(tr *remote.Tracer) error {
 		f, err := tr.FreezeAfter(pid, freezeLimit, asked)
 		if err != nil {

@@ -44,6 +44,7 @@ type Tracker struct {
 	// is made meanwhile: it is answered by the same listener. It is taken before mu.
 	giving sync.Mutex
 
+	hangups *hangups      // what the service's processes do on SIGHUP
 	idle    time.Duration // see CloseIdle
 	rest    time.Duration // see RestDatagrams
 	sharing *sharing      // nil where there is one copy of the service
@@ -117,6 +118,7 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		level:      level,
 		knocks:     knocks,
 		log:        log,
+		hangups:    newHangups(generation, knocks, log),
 		pids:       pids,
 		preserved:  preserved,
 		changed:    make(chan struct{}, 1),
@@ -159,7 +161,9 @@ func (t *Tracker) Handle(r *notify.Request) notify.Reply {
 	case notify.CallListen:
 		return t.listen(r)
 	case notify.CallSigaction, notify.CallOldSigaction:
-		return sigaction(r)
+		return t.hangups.sigaction(r)
+	case notify.CallHangup, notify.CallThreadHangup:
+		return t.hangups.sent(r)
 	case notify.CallUnlink:
 		return t.unlink(r)
 	case notify.CallRename:

@@ -81,6 +81,7 @@ func (d *drain) lastTurns(ctx context.Context) {
 	defer cancel()
 	for d.nextTurn(ctx) {
 	}
+	untilSettled(d.t.pids(), func(int) {})
 }
 
 // gateRest gates the generation on all that is left where it was not gated wholly: it can't be waited for then. It is the caller's turn.

@@ -150,7 +150,7 @@ func TestStrings(t *testing.T) {
 	if s := I386.String() + Accept.String() + ABI(99).String() + Call(99).String(); s != "i386acceptabi(99)call(99)" {
 		t.Error(s)
 	}
-	if len(names) != int(ARM)+1 || len(callNames) != int(Interruptible)+1 {
+	if len(names) != int(ARM)+1 || len(callNames) != int(Sigaction)+1 {
 		t.Error("a name is missing")
 	}
 }

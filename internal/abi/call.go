@@ -23,10 +23,11 @@ const (
 	Futex
 	Recv          // what takes from a descriptor, its first argument: recvfrom, recvmsg, recvmmsg, read, readv
 	Interruptible // others that can answer EINTR to a stop, and have done nothing then (signal(7))
+	Sigaction     // rt_sigaction
 )
 
 var callNames = [...]string{"other", "getpid", "close", "listen", "sendmsg", "epoll_ctl",
-	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex", "recv", "interruptible"}
+	"accept", "poll", "ppoll", "select", "pselect6", "epoll_wait", "futex", "recv", "interruptible", "rt_sigaction"}
 
 func (c Call) String() string {
 	if int(c) < len(callNames) {
@@ -40,7 +41,7 @@ func (c Call) String() string {
 // What has several numbers (a time of 64 bits, for one) takes the same arguments in all of them, as far as descriptors go.
 var calls = map[ABI]map[int64]Call{
 	AMD64: {
-		39: Getpid, 3: Close, 50: Listen, 46: Sendmsg, 233: EpollCtl,
+		39: Getpid, 3: Close, 50: Listen, 46: Sendmsg, 233: EpollCtl, 13: Sigaction,
 		43: Accept, 288: Accept, 7: Poll, 271: Ppoll, 23: Select, 270: Pselect6,
 		232: EpollWait, 281: EpollWait, 441: EpollWait, 202: Futex,
 		128: Interruptible, 65: Interruptible, 220: Interruptible, // rt_sigtimedwait, semop, semtimedop
@@ -51,7 +52,7 @@ var calls = map[ABI]map[int64]Call{
 	},
 	// select's old number, 82, has its arguments in memory; it is left out, for no library has used it in this century.
 	I386: {
-		20: Getpid, 6: Close, 363: Listen, 370: Sendmsg, 255: EpollCtl,
+		20: Getpid, 6: Close, 363: Listen, 370: Sendmsg, 255: EpollCtl, 174: Sigaction,
 		364: Accept, 168: Poll, 309: Ppoll, 414: Ppoll, 142: Select, 308: Pselect6, 413: Pselect6,
 		256: EpollWait, 319: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
 		177: Interruptible, 421: Interruptible, 420: Interruptible, // rt_sigtimedwait, semtimedop
@@ -61,7 +62,7 @@ var calls = map[ABI]map[int64]Call{
 		4:   Interruptible, 146: Interruptible, 369: Interruptible, // write, writev, sendto
 	},
 	ARM64: {
-		172: Getpid, 57: Close, 201: Listen, 211: Sendmsg, 21: EpollCtl,
+		172: Getpid, 57: Close, 201: Listen, 211: Sendmsg, 21: EpollCtl, 134: Sigaction,
 		202: Accept, 242: Accept, 73: Ppoll, 72: Pselect6, 22: EpollWait, 441: EpollWait, 98: Futex,
 		137: Interruptible, 193: Interruptible, 192: Interruptible, // rt_sigtimedwait, semop, semtimedop
 		4: Interruptible, 292: Interruptible, 426: Interruptible, // io_getevents, io_pgetevents, io_uring_enter
@@ -70,7 +71,7 @@ var calls = map[ABI]map[int64]Call{
 		64:  Interruptible, 66: Interruptible, 206: Interruptible, // write, writev, sendto
 	},
 	ARM: {
-		20: Getpid, 6: Close, 284: Listen, 296: Sendmsg, 251: EpollCtl,
+		20: Getpid, 6: Close, 284: Listen, 296: Sendmsg, 251: EpollCtl, 174: Sigaction,
 		285: Accept, 366: Accept, 168: Poll, 336: Ppoll, 414: Ppoll, 142: Select, 335: Pselect6, 413: Pselect6,
 		252: EpollWait, 346: EpollWait, 441: EpollWait, 240: Futex, 422: Futex,
 		3: Recv, 145: Recv, 292: Recv, 297: Recv, 365: Recv, // read, readv, recvfrom, recvmsg, recvmmsg

@@ -108,17 +108,19 @@ type wait struct {
 	first       uint64 // its first argument, whose place the result takes on arm64
 }
 
-// restartable are the results by which the kernel notes that a signal or a stop has interrupted a call
+// Results by which the kernel notes that a signal or a stop has interrupted a call
 // (include/linux/errno.h); tracers see them.
+const (
+	restartSys          = 512 // ERESTARTSYS
+	restartNoIntr       = 513 // ERESTARTNOINTR
+	restartNoHand       = 514 // ERESTARTNOHAND
+	restartRestartblock = 516 // ERESTART_RESTARTBLOCK
+)
+
+// restartable tells whether a result is one of them, or could be.
 func restartable(result int64) bool {
-	const (
-		restartSys          = -512 // ERESTARTSYS
-		restartNoIntr       = -513 // ERESTARTNOINTR
-		restartNoHand       = -514 // ERESTARTNOHAND
-		restartRestartblock = -516 // ERESTART_RESTARTBLOCK
-	)
 	switch result {
-	case restartSys, restartNoIntr, restartNoHand, restartRestartblock, -int64(unix.EINTR):
+	case -restartSys, -restartNoIntr, -restartNoHand, -restartRestartblock, -int64(unix.EINTR):
 		return true
 	}
 	return false

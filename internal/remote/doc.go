@@ -9,8 +9,9 @@
 // Nothing of it is visible to the process: registers, signal mask and the
 // memory that was used are restored, signals that come meanwhile stay pending,
 // and interrupted system calls are restarted: by the kernel where it does so
-// after a stop, and by winding the thread back where it does not (epoll_wait and its like answer
-// EINTR, signal(7)). Only a signal that has a handler, and came during the freeze, interrupts them as it would have. On
+// after a stop; where it does not (epoll_wait and its like answer EINTR, signal(7)) it is told to by the result of
+// the call (ERESTARTNOHAND), and on arm64 the thread is wound back. Only a signal that has a handler, and came during
+// the freeze, or on amd64 before the thread was back in its call, interrupts them as it would have. On
 // arm64 a thread that enters such a call between the last look at it and its stop
 // sees EINTR: the result has overwritten the first argument, and nothing else tells it.
 //

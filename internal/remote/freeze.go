@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,11 +33,13 @@ type Frozen struct {
 	pid     int
 	threads []*thread
 	calls   caller
-	asked   func() // see FreezeAfter
+	only    int           // the one thread that is to stop; 0: all
+	asked   func(tid int) // see FreezeAfter
 }
 
 // thread is a frozen thread.
 type thread struct {
+	claim
 	tid  int
 	head bool // it is the first of its process
 	// before is where it was seen last; only what can't be told of a stopped thread is used.
@@ -55,20 +56,37 @@ type thread struct {
 // A thread inside a notified call (WAIT_KILLABLE_RECV) stops when it is answered, so the listener must be
 // served meanwhile.
 func (tr *Tracer) Freeze(pid int, limit time.Duration) (*Frozen, error) {
-	return tr.FreezeAfter(pid, limit, func() {})
+	return tr.FreezeAfter(pid, limit, func(int) {})
 }
 
-// FreezeAfter is Freeze, and calls asked, once, when the threads are asked to stop and before it waits for them: an answer to a notified call
-// that is given then finds its thread about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
-func (tr *Tracer) FreezeAfter(pid int, limit time.Duration, asked func()) (*Frozen, error) {
+// FreezeAfter is Freeze, and calls asked for each thread when it is asked to stop, by this tracer or another one, and
+// before it is waited for, perhaps several times: an answer to a notified call of the thread that is given then finds
+// it about to stop, so that it may be one which the kernel acts on at a stop alone (ERESTARTSYS).
+func (tr *Tracer) FreezeAfter(pid int, limit time.Duration, asked func(tid int)) (*Frozen, error) {
+	return tr.begin(&Frozen{tracer: tr, pid: pid, asked: asked}, limit)
+}
+
+// FreezeThread is FreezeAfter for one thread alone: the others of its process run on, and see nothing of it.
+func (tr *Tracer) FreezeThread(pid, tid int, limit time.Duration, asked func(tid int)) (*Frozen, error) {
+	return tr.begin(&Frozen{tracer: tr, pid: pid, only: tid, asked: asked}, limit)
+}
+
+func (tr *Tracer) begin(f *Frozen, limit time.Duration) (*Frozen, error) {
 	runtime.LockOSThread()
 	freezing.RLock()
-	f := &Frozen{tracer: tr, pid: pid, asked: sync.OnceFunc(asked)}
 	if err := f.freeze(time.Now().Add(limit)); err != nil {
 		f.Thaw()
-		return nil, fmt.Errorf("cannot freeze process %d: %w", pid, err)
+		return nil, fmt.Errorf("cannot freeze process %d: %w", f.pid, err)
 	}
 	return f, nil
+}
+
+// toStop lists the threads that are to stop.
+func (f *Frozen) toStop() ([]int, error) {
+	if f.only != 0 {
+		return []int{f.only}, nil
+	}
+	return proc.Threads(f.pid)
 }
 
 func (f *Frozen) freeze(deadline time.Time) error {
@@ -76,7 +94,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 	for {
 		// A thread that is frozen can't fork, so one look that finds nobody new
 		// is the last one.
-		tids, err := proc.Threads(f.pid)
+		tids, err := f.toStop()
 		if err != nil {
 			return err
 		}
@@ -86,7 +104,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 				continue
 			}
 			known[tid] = true
-			t, err := seize(tid, tid == f.pid)
+			t, err := f.seizeInTime(tid, deadline)
 			if errors.Is(err, ErrGone) {
 				continue
 			}
@@ -95,6 +113,7 @@ func (f *Frozen) freeze(deadline time.Time) error {
 			}
 			f.threads = append(f.threads, t)
 			fresh = append(fresh, t)
+			f.asked(tid)
 		}
 		if len(fresh) == 0 {
 			if len(f.threads) == 0 {
@@ -102,13 +121,13 @@ func (f *Frozen) freeze(deadline time.Time) error {
 			}
 			return nil
 		}
-		f.asked()
 		// All were interrupted before the first is waited for: they stop side by side.
 		for _, t := range fresh {
 			switch err := t.untilFrozen(deadline); {
 			case errors.Is(err, ErrGone):
 				f.drop(t)
 				t.bury()
+				t.disclaim()
 			case err != nil:
 				return err
 			}
@@ -123,34 +142,6 @@ func (f *Frozen) drop(t *thread) {
 			return
 		}
 	}
-}
-
-func seize(tid int, head bool) (*thread, error) {
-	before := beforeStop(tid)
-	for _, request := range []int{unix.PTRACE_SEIZE, unix.PTRACE_INTERRUPT} {
-		switch errno := ptrace(request, tid, 0, 0); errno {
-		case 0:
-		case unix.ESRCH:
-			return nil, ErrGone
-		case unix.EPERM, unix.EACCES:
-			if dying(tid) {
-				return nil, ErrGone // an exiting thread answers EPERM
-			}
-			if isLate(tid) {
-				return nil, ErrSlow // it is traced already, by this very process
-			}
-			return nil, ErrDenied
-		default:
-			return nil, os.NewSyscallError("ptrace", errno)
-		}
-	}
-	return &thread{tid: tid, head: head, before: before}, nil
-}
-
-// dying tells whether a thread is about to be gone.
-func dying(tid int) bool {
-	st, err := proc.ReadStat(tid)
-	return err != nil || st.State == 'Z' || st.State == 'X'
 }
 
 // stop is how a stopped thread's status reads (ptrace(2), "Stopped states").
@@ -211,6 +202,11 @@ func (f *Frozen) Thaw() {
 	for _, t := range f.threads {
 		if !t.release(&taken) {
 			f.tracer.keep(t)
+			continue
+		}
+		t.disclaim()
+		if t.head && len(f.threads) > 1 {
+			untilTaken(f.pid) // /proc lists it before the others
 		}
 	}
 	f.threads = nil
@@ -220,7 +216,7 @@ func (f *Frozen) Thaw() {
 	}
 }
 
-// release lets the thread go, as it was. Behind an interrupted wait that the kernel would not restart it is wound back, unless
+// release lets the thread go, as it was. An interrupted wait that the kernel would not restart is made anew, unless
 // a signal with a handler interrupts it anyway. It fails where the thread has not stopped yet: only a stopped one can be
 // written to, or detached.
 func (t *thread) release(taken *uint64) (released bool) {
@@ -246,9 +242,12 @@ func (t *thread) letGo(taken *uint64) (released bool) {
 			writeRegisters(t.tid, &back)
 		}
 	}
+	// Not after it: a thread that is let go may be in a notified call by then.
+	t.asked.Store(false)
 	if errno := ptrace(unix.PTRACE_DETACH, t.tid, 0, 0); errno == 0 {
 		return true
 	}
+	t.asked.Store(true)
 	return t.buried()
 }
 

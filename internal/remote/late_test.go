@@ -118,3 +118,8 @@ func TestFaultD5Killed(t *testing.T) {
 		}
 	}
 }
+
+func isLate(tid int) bool {
+	t, ok := claims.Load(tid)
+	return ok && t.(*thread).late.Load()
+}

@@ -93,14 +93,12 @@ func (r registers) first() uint64 {
 	return r.Rdi
 }
 
-// rewound is where the thread goes on: as it was, but behind an interrupted call that the
-// kernel won't restart, before it.
+// rewound is how the thread goes on: as it was, but out of an interrupted call that the kernel won't restart as out of
+// one that it does, unless a signal with a handler comes first, however late (ERESTARTNOHAND, arch_do_signal_or_restart
+// in arch/x86/kernel/signal.c).
 func (r registers) rewound(w wait) registers {
 	if w.interrupted && notRestarted(w.call) && r.result() == -int64(unix.EINTR) {
-		r.Rax = uint64(r.number())
-		r.Rip -= instructionSize
-		// It is not in a call any more, so that nothing else restarts it as well.
-		r.Orig_rax = ^uint64(0)
+		r.Rax = ^uint64(restartNoHand - 1) // negative
 	}
 	return r
 }

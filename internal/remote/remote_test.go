@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,6 +189,31 @@ func testSignalWhileFrozenInterrupts(t *testing.T, code abi.ABI) {
 				t.Errorf("epoll_wait: %s", result)
 			}
 		})
+	}
+}
+
+// TestSignalAfterTheThawInterrupts: a thread that was let go, and is not back in its call yet, is told of a signal that
+// comes then.
+func TestSignalAfterTheThawInterrupts(t *testing.T) {
+	if runtime.GOARCH == "arm64" {
+		return // there it is wound back before it is let go
+	}
+	eachABI(t, testSignalAfterTheThawInterrupts)
+}
+
+func testSignalAfterTheThawInterrupts(t *testing.T, code abi.ABI) {
+	for range 20 {
+		p := start(t, code, "signalled")
+		p.expect("ready")
+		untilAsleep(t, p.Process.Pid)
+		f := p.freeze()
+		f.Thaw()
+		if err := unix.Tgkill(p.Process.Pid, p.Process.Pid, unix.SIGUSR1); err != nil {
+			t.Error(err)
+		}
+		if result := p.expect("result"); result != unix.EINTR.Error() {
+			t.Errorf("epoll_wait: %s", result)
+		}
 	}
 }
 

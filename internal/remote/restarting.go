@@ -3,6 +3,9 @@ package remote
 import (
 	"bytes"
 	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
@@ -51,6 +54,26 @@ func parsePending(status []byte) (p pending, ok bool) {
 		return pending{}, false
 	}
 	return p, true
+}
+
+// takeLimit bounds how long the first thread may take to be given a processor: two seconds were seen on a busy machine.
+const takeLimit = 5 * time.Second
+
+// untilTaken waits until the first thread, which was let go, has taken the signals to the whole process that came
+// during the freeze: it is the one that the kernel gives them to (complete_signal in kernel/signal.c) where none is
+// stopped, and programs count on it, whose other threads have not blocked what the first one waits for.
+func untilTaken(pid int) {
+	for deadline := time.Now().Add(takeLimit); ; {
+		p, ok := readPending(pid)
+		if !ok || p.shared&p.caught&^p.blocked == 0 || time.Now().After(deadline) {
+			return
+		}
+		if st, err := proc.ReadStat(pid); err != nil || st.State == 'T' {
+			return // it was stopped by a signal, and takes none
+		}
+		nap := unix.Timespec{Nsec: 50_000}
+		unix.Nanosleep(&nap, nil)
+	}
 }
 
 // interruption tells whether the thread, let go now, would run a handler first: then the program is to see

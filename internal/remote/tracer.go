@@ -2,7 +2,6 @@ package remote
 
 import (
 	"runtime"
-	"sync"
 	"time"
 )
 
@@ -51,16 +50,8 @@ func Freeze(pid int, limit time.Duration) (*Frozen, error) {
 	return (&Tracer{waits: true}).Freeze(pid, limit)
 }
 
-// lateThreads are the ids of all that are late, of all tracers.
-var lateThreads sync.Map
-
-func isLate(tid int) bool {
-	_, late := lateThreads.Load(tid)
-	return late
-}
-
 func (tr *Tracer) keep(t *thread) {
-	lateThreads.Store(t.tid, struct{}{})
+	t.late.Store(true)
 	tr.late = append(tr.late, t)
 }
 
@@ -75,7 +66,7 @@ func (tr *Tracer) untilNoneLate() {
 		var taken uint64
 		for _, t := range tr.late {
 			if t.letGo(&taken) {
-				lateThreads.Delete(t.tid)
+				t.disclaim()
 			} else {
 				still = append(still, t)
 			}
