@@ -21,7 +21,13 @@ import (
 
 // postpones tells whether a bind is to run so.
 func (t *Tracker) postpones(b *binding) bool {
-	if t.stage.on || t.preserved == nil || b.own < 0 || !b.key.isTCP() || !b.key.stageable() || t.sharing != nil {
+	if t.preserved == nil || b.own < 0 || t.sharing != nil {
+		return false
+	}
+	if b.key.Address.Family == unix.AF_UNIX {
+		return t.postponesPath(b)
+	}
+	if t.stage.on || !b.key.isTCP() || !b.key.stageable() {
 		return false
 	}
 	s := t.preserved.unclaimed(b.key)
@@ -116,7 +122,8 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 		return false
 	}
 	defer b.close()
-	if s := t.preserved.unclaimed(key); s == nil || s.NonBlock != b.nonblock && !t.inGap {
+	inFileSystem := key.Address.Family == unix.AF_UNIX // or an abstract name: there is no second socket at it
+	if s := t.preserved.unclaimed(key); !inFileSystem && (s == nil || s.NonBlock != b.nonblock && !t.inGap) {
 		if _, err := t.stageOne(b); err != nil {
 			t.cannot(r, err)
 		}
@@ -129,6 +136,7 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 	}
 	if s != nil {
 		s.shareNoMore()
+		t.nameMoves(inode, s.Inode)
 		t.planted(b, s)
 		t.mu.Lock()
 		t.stage.decided[inode] = s

@@ -93,6 +93,14 @@ func TestFaultA1SetsItLater(t *testing.T) {
 			h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 4, func(int) {}, "asyncio at a path at "+level)
 		})
 	})
+	t.Run("accepts first", func(t *testing.T) { // and polls when there is nobody
+		eachLevel(t, func(t *testing.T, level string) {
+			s := unixGunicorn(t, "sync")
+			h := s.run(t, level)
+			clients := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
+			h.restartsUnder(clients, 4, func(int) {}, "gunicorn's sync workers at a path at "+level)
+		})
+	})
 	t.Run("copies", func(t *testing.T) {
 		eachLevel(t, func(t *testing.T, level string) {
 			port := freePort(t)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// unixGunicorn is gunicorn with two workers at a path, and the least of applications.
-func unixGunicorn(t *testing.T) service {
+// unixGunicorn is gunicorn with two workers of a class at a path, and the least of applications.
+func unixGunicorn(t *testing.T, class string) service {
 	t.Helper()
 	const app = `import os
 def app(environ, start):
@@ -19,14 +19,14 @@ def app(environ, start):
 	write(t, dir+"/app.py", app)
 	s := service{name: "gunicorn", addr: dir + "/s", ask: askHTTP}
 	s.command = []string{program(t, "/usr/bin/gunicorn", "gunicorn"), "--bind", "unix:" + s.addr, "--workers", "2",
-		"--worker-class", "gthread", "--chdir", dir, "--worker-tmp-dir", dir, "app:app"}
+		"--worker-class", class, "--chdir", dir, "--worker-tmp-dir", dir, "app:app"}
 	return s
 }
 
 // TestFaultD1RemovesItsFile: gunicorn asks its socket for its name when it ends, and removes that file. Of a dummy there is none any more.
 func TestFaultD1RemovesItsFile(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {
-		s := unixGunicorn(t)
+		s := unixGunicorn(t, "gthread")
 		h := s.run(t, level)
 		s.mustAnswer(t)
 		h.hup()
@@ -51,7 +51,7 @@ func TestStageUnix(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) service{
 		"nginx":       unixNginx,
 		"redis":       unixRedis,
-		"gunicorn":    unixGunicorn,
+		"gthread":     func(t *testing.T) service { return unixGunicorn(t, "gthread") },
 		"path":        func(t *testing.T) service { path := shortDir(t) + "/s"; return unixPython(t, path, path) },
 		"asks before": func(t *testing.T) service { return anybody(t, shortDir(t)+"/s") },
 	} {
