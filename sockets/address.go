@@ -150,3 +150,12 @@ func (a Address) String() string {
 	}
 	return a.AddrPort.String()
 }
+
+// sockaddr is an internet address as bind takes it.
+func (a Address) sockaddr() unix.Sockaddr {
+	if a.Family == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.AddrPort.Addr().As4()}
+	}
+	scope, _ := strconv.ParseUint(a.AddrPort.Addr().Zone(), 10, 32)
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.AddrPort.Addr().As16(), ZoneId: uint32(scope)}
+}

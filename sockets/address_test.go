@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"huptime/internal/puppets"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,25 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockaddr builds the bytes of a sockaddr: the family in this machine's order, the rest as it goes over the wire.
-func sockaddr(family uint16, rest ...byte) []byte {
-	return append(binary.NativeEndian.AppendUint16(nil, family), rest...)
-}
-
-func sockaddr6(ip string, port uint16, scope uint32) []byte {
-	b := sockaddr(unix.AF_INET6)
-	b = binary.BigEndian.AppendUint16(b, port)
-	b = append(b, 0xde, 0xad, 0xbe, 0xef) // flow information: of no consequence
-	a := netip.MustParseAddr(ip).As16()
-	b = append(b, a[:]...)
-	return binary.NativeEndian.AppendUint32(b, scope)
-}
-
 func TestParseSockaddr(t *testing.T) {
 	t.Parallel()
 	zeros := func(n int) []byte { return make([]byte, n) }
-	local := append(sockaddr(unix.AF_INET, 0x1f, 0x90, 127, 0, 0, 1), zeros(8)...)
-	unspec := append(sockaddr(unix.AF_UNSPEC, 0, 80, 0, 0, 0, 0), zeros(8)...)
+	local := append(puppets.Sockaddr(unix.AF_INET, 0x1f, 0x90, 127, 0, 0, 1), zeros(8)...)
+	unspec := append(puppets.Sockaddr(unix.AF_UNSPEC, 0, 80, 0, 0, 0, 0), zeros(8)...)
 	for _, test := range []struct {
 		name   string
 		b      []byte
@@ -42,31 +29,31 @@ func TestParseSockaddr(t *testing.T) {
 		{"IPv4, as long as may be", append(local[:16:16], zeros(112)...), unix.AF_INET, "127.0.0.1:8080", nil},
 		{"IPv4, longer", append(local[:16:16], zeros(113)...), 0, "", ErrLongSockaddr},
 		{"IPv4, a byte short", local[:15], 0, "", ErrShortSockaddr},
-		{"IPv4, port 0", append(sockaddr(unix.AF_INET, 0, 0, 0, 0, 0, 0), zeros(8)...), unix.AF_INET, "0.0.0.0:0", nil},
+		{"IPv4, port 0", append(puppets.Sockaddr(unix.AF_INET, 0, 0, 0, 0, 0, 0), zeros(8)...), unix.AF_INET, "0.0.0.0:0", nil},
 		{"no family, any address", unspec, unix.AF_INET, "0.0.0.0:80", nil},
 		{"no family, any address, short", unspec[:15], 0, "", ErrOtherFamily},
-		{"no family, an address", append(sockaddr(unix.AF_UNSPEC, 0, 80, 127, 0, 0, 1), zeros(8)...), 0, "", ErrOtherFamily},
-		{"no family alone", sockaddr(unix.AF_UNSPEC), 0, "", ErrOtherFamily},
-		{"IPv6", sockaddr6("::1", 80, 0), unix.AF_INET6, "[::1]:80", nil},
-		{"IPv6 without scope id", sockaddr6("::1", 80, 0)[:24], unix.AF_INET6, "[::1]:80", nil},
-		{"IPv6, a byte short", sockaddr6("::1", 80, 0)[:23], 0, "", ErrShortSockaddr},
-		{"IPv6 as long as IPv4", sockaddr6("::1", 80, 0)[:16], 0, "", ErrShortSockaddr},
-		{"IPv6, IPv4-mapped", sockaddr6("::ffff:10.0.0.1", 80, 0), unix.AF_INET6, "[::ffff:10.0.0.1]:80", nil},
-		{"link-local", sockaddr6("fe80::1", 80, 3), unix.AF_INET6, "[fe80::1%3]:80", nil},
-		{"link-local, no scope", sockaddr6("fe80::1", 80, 0), unix.AF_INET6, "[fe80::1]:80", nil},
-		{"link-local, cut before the scope's end", sockaddr6("fe80::1", 80, 3)[:27], unix.AF_INET6, "[fe80::1]:80", nil},
-		{"scope where there is none", sockaddr6("2001:db8::1", 80, 3), unix.AF_INET6, "[2001:db8::1]:80", nil},
-		{"largest scope", sockaddr6("fe80::1", 80, 0xffffffff), unix.AF_INET6, "[fe80::1%4294967295]:80", nil},
-		{"unix path", sockaddr(unix.AF_UNIX, []byte("/run/sock")...), unix.AF_UNIX, "unix:/run/sock", nil},
-		{"unix path with its NUL", sockaddr(unix.AF_UNIX, []byte("/run/sock\x00rubbish")...), unix.AF_UNIX, "unix:/run/sock", nil},
-		{"unix path, relative", sockaddr(unix.AF_UNIX, []byte("./sock")...), unix.AF_UNIX, "unix:./sock", nil},
-		{"unix path that is no text", sockaddr(unix.AF_UNIX, []byte("a\nb")...), unix.AF_UNIX, `unix:"a\nb"`, nil},
-		{"unix path that fills its field", sockaddr(unix.AF_UNIX, bytes.Repeat([]byte("x"), 108)...), unix.AF_UNIX, "unix:" + strings.Repeat("x", 108), nil},
-		{"unix, longer than its field", sockaddr(unix.AF_UNIX, zeros(109)...), 0, "", ErrLongSockaddr},
-		{"unix, abstract", sockaddr(unix.AF_UNIX, []byte("\x00name")...), unix.AF_UNIX, "unix:@name", nil},
-		{"unix, abstract with NULs", sockaddr(unix.AF_UNIX, []byte("\x00a\x00\x00")...), unix.AF_UNIX, `unix:"@a\x00\x00"`, nil},
-		{"unix, no name", sockaddr(unix.AF_UNIX), unix.AF_UNIX, "unix:", nil},
-		{"AF_NETLINK", append(sockaddr(unix.AF_NETLINK), zeros(10)...), 0, "", ErrOtherFamily},
+		{"no family, an address", append(puppets.Sockaddr(unix.AF_UNSPEC, 0, 80, 127, 0, 0, 1), zeros(8)...), 0, "", ErrOtherFamily},
+		{"no family alone", puppets.Sockaddr(unix.AF_UNSPEC), 0, "", ErrOtherFamily},
+		{"IPv6", puppets.Sockaddr6("::1", 80, 0), unix.AF_INET6, "[::1]:80", nil},
+		{"IPv6 without scope id", puppets.Sockaddr6("::1", 80, 0)[:24], unix.AF_INET6, "[::1]:80", nil},
+		{"IPv6, a byte short", puppets.Sockaddr6("::1", 80, 0)[:23], 0, "", ErrShortSockaddr},
+		{"IPv6 as long as IPv4", puppets.Sockaddr6("::1", 80, 0)[:16], 0, "", ErrShortSockaddr},
+		{"IPv6, IPv4-mapped", puppets.Sockaddr6("::ffff:10.0.0.1", 80, 0), unix.AF_INET6, "[::ffff:10.0.0.1]:80", nil},
+		{"link-local", puppets.Sockaddr6("fe80::1", 80, 3), unix.AF_INET6, "[fe80::1%3]:80", nil},
+		{"link-local, no scope", puppets.Sockaddr6("fe80::1", 80, 0), unix.AF_INET6, "[fe80::1]:80", nil},
+		{"link-local, cut before the scope's end", puppets.Sockaddr6("fe80::1", 80, 3)[:27], unix.AF_INET6, "[fe80::1]:80", nil},
+		{"scope where there is none", puppets.Sockaddr6("2001:db8::1", 80, 3), unix.AF_INET6, "[2001:db8::1]:80", nil},
+		{"largest scope", puppets.Sockaddr6("fe80::1", 80, 0xffffffff), unix.AF_INET6, "[fe80::1%4294967295]:80", nil},
+		{"unix path", puppets.Sockaddr(unix.AF_UNIX, []byte("/run/sock")...), unix.AF_UNIX, "unix:/run/sock", nil},
+		{"unix path with its NUL", puppets.Sockaddr(unix.AF_UNIX, []byte("/run/sock\x00rubbish")...), unix.AF_UNIX, "unix:/run/sock", nil},
+		{"unix path, relative", puppets.Sockaddr(unix.AF_UNIX, []byte("./sock")...), unix.AF_UNIX, "unix:./sock", nil},
+		{"unix path that is no text", puppets.Sockaddr(unix.AF_UNIX, []byte("a\nb")...), unix.AF_UNIX, `unix:"a\nb"`, nil},
+		{"unix path that fills its field", puppets.Sockaddr(unix.AF_UNIX, bytes.Repeat([]byte("x"), 108)...), unix.AF_UNIX, "unix:" + strings.Repeat("x", 108), nil},
+		{"unix, longer than its field", puppets.Sockaddr(unix.AF_UNIX, zeros(109)...), 0, "", ErrLongSockaddr},
+		{"unix, abstract", puppets.Sockaddr(unix.AF_UNIX, []byte("\x00name")...), unix.AF_UNIX, "unix:@name", nil},
+		{"unix, abstract with NULs", puppets.Sockaddr(unix.AF_UNIX, []byte("\x00a\x00\x00")...), unix.AF_UNIX, `unix:"@a\x00\x00"`, nil},
+		{"unix, no name", puppets.Sockaddr(unix.AF_UNIX), unix.AF_UNIX, "unix:", nil},
+		{"AF_NETLINK", append(puppets.Sockaddr(unix.AF_NETLINK), zeros(10)...), 0, "", ErrOtherFamily},
 		{"one byte", []byte{2}, 0, "", ErrShortSockaddr},
 		{"nothing", nil, 0, "", ErrShortSockaddr},
 	} {
@@ -95,17 +82,17 @@ func TestSockaddrOfBoundSocket(t *testing.T) {
 		raw    func(port uint16) []byte
 	}{
 		{unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, func(port uint16) []byte {
-			return append(sockaddr(unix.AF_INET, byte(port>>8), byte(port), 127, 0, 0, 1), make([]byte, 8)...)
+			return append(puppets.Sockaddr(unix.AF_INET, byte(port>>8), byte(port), 127, 0, 0, 1), make([]byte, 8)...)
 		}},
 		{unix.AF_INET, &unix.SockaddrInet4{}, func(port uint16) []byte {
-			return append(sockaddr(unix.AF_UNSPEC, byte(port>>8), byte(port)), make([]byte, 12)...)
+			return append(puppets.Sockaddr(unix.AF_UNSPEC, byte(port>>8), byte(port)), make([]byte, 12)...)
 		}},
 		// A scope id that the kernel ignores.
 		{unix.AF_INET6, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), ZoneId: 77}, func(port uint16) []byte {
-			return sockaddr6("::1", port, 77)
+			return puppets.Sockaddr6("::1", port, 77)
 		}},
 		{unix.AF_INET6, &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16()}, func(port uint16) []byte {
-			return sockaddr6("::ffff:127.0.0.1", port, 0)
+			return puppets.Sockaddr6("::ffff:127.0.0.1", port, 0)
 		}},
 	} {
 		fd, err := unix.Socket(test.domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -152,12 +139,12 @@ func TestSockaddrOfOtherFamily(t *testing.T) {
 
 func FuzzParseSockaddr(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(append(sockaddr(unix.AF_INET, 0, 80, 1, 2, 3, 4), make([]byte, 8)...))
-	f.Add(sockaddr(unix.AF_UNSPEC, make([]byte, 14)...))
-	f.Add(sockaddr6("fe80::1", 80, 2))
-	f.Add(sockaddr(unix.AF_UNIX, []byte("/run/x\x00")...))
-	f.Add(sockaddr(unix.AF_UNIX, 0, 'x', 0))
-	f.Add(sockaddr(unix.AF_VSOCK, 0, 0, 1, 2, 3, 4, 255, 255, 255, 255, 0, 0, 0, 0))
+	f.Add(append(puppets.Sockaddr(unix.AF_INET, 0, 80, 1, 2, 3, 4), make([]byte, 8)...))
+	f.Add(puppets.Sockaddr(unix.AF_UNSPEC, make([]byte, 14)...))
+	f.Add(puppets.Sockaddr6("fe80::1", 80, 2))
+	f.Add(puppets.Sockaddr(unix.AF_UNIX, []byte("/run/x\x00")...))
+	f.Add(puppets.Sockaddr(unix.AF_UNIX, 0, 'x', 0))
+	f.Add(puppets.Sockaddr(unix.AF_VSOCK, 0, 0, 1, 2, 3, 4, 255, 255, 255, 255, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := ParseSockaddr(b)
 		if err != nil {

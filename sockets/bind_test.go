@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -48,15 +49,15 @@ func TestBindOthers(t *testing.T) {
 			{"another address", unix.AF_INET, unix.SOCK_STREAM, 0, rawAddress(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)), 16, 0},
 			{"a wider address", unix.AF_INET, unix.SOCK_STREAM, 0, rawAddress(netip.AddrPortFrom(wildcard.Addr(), port)), 16, unix.EADDRINUSE},
 			{"UDP", unix.AF_INET, unix.SOCK_DGRAM, 0, same, 16, 0},
-			{"a mapped address", unix.AF_INET6, unix.SOCK_STREAM, 0, sockaddr6("::ffff:127.0.0.1", port, 0), 28, unix.EADDRINUSE},
+			{"a mapped address", unix.AF_INET6, unix.SOCK_STREAM, 0, puppets.Sockaddr6("::ffff:127.0.0.1", port, 0), 28, unix.EADDRINUSE},
 			{"of another family than its socket", unix.AF_INET6, unix.SOCK_STREAM, 0, same, 16, unix.EINVAL},
-			{"an unknown family", unix.AF_INET, unix.SOCK_STREAM, 0, append(sockaddr(77), same[2:]...), 16, unix.EAFNOSUPPORT},
+			{"an unknown family", unix.AF_INET, unix.SOCK_STREAM, 0, append(puppets.Sockaddr(77), same[2:]...), 16, unix.EAFNOSUPPORT},
 			{"cut short", unix.AF_INET, unix.SOCK_STREAM, 0, same, 8, unix.EINVAL},
 			{"no length", unix.AF_INET, unix.SOCK_STREAM, 0, same, 0, unix.EINVAL},
 			{"a negative length", unix.AF_INET, unix.SOCK_STREAM, 0, same, -1, unix.EINVAL},
 			{"too long", unix.AF_INET, unix.SOCK_STREAM, 0, long, 129, unix.EINVAL},
 			{"a bad address", unix.AF_INET, unix.SOCK_STREAM, 0, 8, 16, unix.EFAULT},
-			{"a unix socket", unix.AF_UNIX, unix.SOCK_STREAM, 0, append(sockaddr(unix.AF_UNIX, 0), []byte(s.addr.String())...), 8, 0},
+			{"a unix socket", unix.AF_UNIX, unix.SOCK_STREAM, 0, append(puppets.Sockaddr(unix.AF_UNIX, 0), []byte(s.addr.String())...), 8, 0},
 		} {
 			fd := next.Must(t, 0, unix.SYS_SOCKET, test.family, test.kind, test.protocol)
 			inode := next.inode(t, fd)
@@ -191,7 +192,7 @@ func TestBindIPv6(t *testing.T) {
 			bind := func(g *generation, s socket, port uint16) (int, unix.Errno) {
 				fd := g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET6, unix.SOCK_STREAM, 0)
 				g.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, []byte{s.only, 0, 0, 0}, 4)
-				return fd, g.Call(t, 0, unix.SYS_BIND, fd, sockaddr6(s.address, port, 0), sizeofSockaddrIn6).Errno
+				return fd, g.Call(t, 0, unix.SYS_BIND, fd, puppets.Sockaddr6(s.address, port, 0), sizeofSockaddrIn6).Errno
 			}
 			var theirs int
 			old, next, p := twoGenerations(t, notify.LevelConnections, func(g *generation) {
@@ -263,7 +264,7 @@ func TestBindWithoutFamily(t *testing.T) {
 	var s service
 	old, next, _ := twoGenerations(t, notify.LevelConnections, func(g *generation) { s = g.listenOn(t, wildcard, 0) })
 	fd := next.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
-	next.Must(t, 0, unix.SYS_BIND, fd, append(sockaddr(unix.AF_UNSPEC), rawAddress(s.addr)[2:]...), 16)
+	next.Must(t, 0, unix.SYS_BIND, fd, append(puppets.Sockaddr(unix.AF_UNSPEC), rawAddress(s.addr)[2:]...), 16)
 	if next.inode(t, fd) != old.inode(t, s.fd) {
 		t.Error("not planted")
 	}

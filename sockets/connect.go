@@ -2,9 +2,6 @@ package sockets
 
 import (
 	"log/slog"
-	"net"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -112,38 +109,6 @@ func base(path string) string {
 		return ""
 	}
 	return name
-}
-
-// reachedBy tells whether a connection to a local address reaches a socket of this key. Zones are not compared: what is refused is the starting
-// generation's own address, whatever the interface.
-func (k Key) reachedBy(to netip.AddrPort) bool {
-	own, ip := k.Address.AddrPort.Addr().WithZone("").Unmap(), to.Addr().WithZone("").Unmap()
-	if k.Address.Port() != to.Port() {
-		return false
-	}
-	if ip.IsUnspecified() { // connect(2) takes it for the loopback address
-		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if ip.Is6() {
-			loopback = netip.IPv6Loopback()
-		}
-		ip = loopback
-	}
-	if !own.IsUnspecified() {
-		return own == ip
-	}
-	if own.Is4() && !ip.Is4() || own.Is6() && ip.Is4() && k.V6Only {
-		return false
-	}
-	return ip.IsLoopback() || isLocal(ip)
-}
-
-// isLocal tells whether an address is one of this machine's.
-func isLocal(ip netip.Addr) bool {
-	list, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(list, func(a net.Addr) bool {
-		prefix, err := netip.ParsePrefix(a.String())
-		return err == nil && prefix.Addr().Unmap().WithZone("") == ip
-	})
 }
 
 // awaited returns the first socket that the generation may claim and has not, and that ok accepts; nil where there is none, or where it has

@@ -202,10 +202,10 @@ func (p *puppet) bindWith(t *testing.T, addr netip.AddrPort, flags int, reuse by
 
 func rawAddress(addr netip.AddrPort) []byte {
 	if addr.Addr().Is6() {
-		return sockaddr6(addr.Addr().String(), addr.Port(), 0)
+		return puppets.Sockaddr6(addr.Addr().String(), addr.Port(), 0)
 	}
 	ip := addr.Addr().As4()
-	return append(sockaddr(unix.AF_INET, byte(addr.Port()>>8), byte(addr.Port()), ip[0], ip[1], ip[2], ip[3]), make([]byte, 8)...)
+	return append(puppets.Sockaddr(unix.AF_INET, byte(addr.Port()>>8), byte(addr.Port()), ip[0], ip[1], ip[2], ip[3]), make([]byte, 8)...)
 }
 
 // inode is that of the socket at a descriptor of the puppet's.

@@ -82,15 +82,3 @@ func (p *Preserved) completed(k Key) Key {
 	}
 	return found
 }
-
-// glimpseOf tells whether k can be what a glimpse of a socket of the other key has left.
-func (k Key) glimpseOf(other Key) bool {
-	other.Device = k.Device
-	if k.Type == 0 {
-		other.Type = 0
-	}
-	if k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() {
-		other.V6Only = k.V6Only
-	}
-	return other == k
-}

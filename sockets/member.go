@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,13 +82,4 @@ func joinGroup(fd, like int, k Key) error {
 		return os.NewSyscallError("listen", errno)
 	}
 	return nil
-}
-
-// sockaddr is an internet address as bind takes it.
-func (a Address) sockaddr() unix.Sockaddr {
-	if a.Family == unix.AF_INET {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.AddrPort.Addr().As4()}
-	}
-	scope, _ := strconv.ParseUint(a.AddrPort.Addr().Zone(), 10, 32)
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.AddrPort.Addr().As16(), ZoneId: uint32(scope)}
 }

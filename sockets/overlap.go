@@ -22,43 +22,6 @@ func (p *Preserved) near(a Address) bool {
 	return false
 }
 
-// overlaps tells whether two sockets of these keys can't both be bound, unless they share a port by choice (SO_REUSEPORT): it is
-// what ipv6_rcv_saddr_equal and inet_csk_bind_conflict of net/ipv4/inet_connection_sock.c decide for a listening socket.
-func (k Key) overlaps(other Key) bool {
-	port := k.Address.Port()
-	switch {
-	case port == 0 || port != other.Address.Port() || k.Type != other.Type || k.NetNS != other.NetNS:
-		return false
-	case k.Device != 0 && other.Device != 0 && k.Device != other.Device:
-		return false
-	}
-	a, b := k.Address.AddrPort.Addr(), other.Address.AddrPort.Addr()
-	if k.bothFamilies() || other.bothFamilies() {
-		return true
-	}
-	// Of those that are left each is for clients of one family.
-	a, b = a.Unmap(), b.Unmap()
-	if a.Is4() != b.Is4() {
-		return false
-	}
-	return a.WithZone("") == b.WithZone("") && sameZone(a.Zone(), b.Zone()) || a.IsUnspecified() || b.IsUnspecified()
-}
-
-// bothFamilies tells whether IPv4 clients come to an IPv6 wildcard, too.
-func (k Key) bothFamilies() bool {
-	return k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() && !k.V6Only
-}
-
-// shown is a key with what two that overlap may differ in.
-func (k Key) shown() string {
-	if k.Protocol == unix.IPPROTO_MPTCP {
-		return "mp" + k.String()
-	}
-	return k.String()
-}
-
-func sameZone(a, b string) bool { return a == b || a == "" || b == "" }
-
 // Abandoned says that no generation has the sockets any more: the old one is over. One that is in the way of another
 // address can then be given up.
 func (p *Preserved) Abandoned() {

@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"net/netip"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +97,3 @@ func (r *reuseports) outsiders(k Key, ours func(inode uint64) bool) (bool, error
 	}
 	return false, nil
 }
-
-// sameHost tells whether two addresses are the same but for their zones.
-func sameHost(a, b netip.Addr) bool { return a.WithZone("") == b.WithZone("") }

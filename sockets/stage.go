@@ -3,8 +3,6 @@ package sockets
 import (
 	"errors"
 	"log/slog"
-
-	"golang.org/x/sys/unix"
 )
 
 // stage is what a generation has of sockets of its own beside those that were preserved for it.
@@ -181,14 +179,6 @@ func (t *Tracker) stagesAt(k Key) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.stage.groups[k].reuseport != nil
-}
-
-// stageable tells whether sockets of the key can share their address. What is sent to a group of hosts comes
-// to every one that has joined it, in all generations.
-func (k Key) stageable() bool {
-	ip := k.Address.AddrPort.Addr()
-	inet := k.Address.Family == unix.AF_INET || k.Address.Family == unix.AF_INET6
-	return inet && k.Address.Port() != 0 && !ip.Unmap().IsMulticast() && (k.isTCP() || k.datagram())
 }
 
 // instead notes, and says once, why an address is planted.

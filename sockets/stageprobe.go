@@ -173,16 +173,3 @@ func (t *Tracker) aimAt(keys []Key, target netip.AddrPort) (apart bool, err erro
 	}
 	return apart, nil
 }
-
-// takes tells whether a client that connects to this address comes to a socket of the key, if to none that is
-// more particular.
-func (k Key) takes(target netip.AddrPort) bool {
-	ip := k.Address.AddrPort.Addr()
-	if k.Address.Port() != target.Port() {
-		return false
-	}
-	if ip.IsUnspecified() {
-		return k.bothFamilies() || ip.Is4() == target.Addr().Is4()
-	}
-	return sameHost(ip.Unmap(), target.Addr().Unmap())
-}

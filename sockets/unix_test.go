@@ -9,11 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
 func rawUnix(name string) []byte {
-	b := append(sockaddr(unix.AF_UNIX), name...)
+	b := append(puppets.Sockaddr(unix.AF_UNIX), name...)
 	if name[0] != 0 {
 		b = append(b, 0)
 	}
@@ -311,7 +312,7 @@ func TestUnixAutobind(t *testing.T) {
 	t.Parallel()
 	old := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	fd := old.Must(t, 0, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	old.Must(t, 0, unix.SYS_BIND, fd, sockaddr(unix.AF_UNIX), 2)
+	old.Must(t, 0, unix.SYS_BIND, fd, puppets.Sockaddr(unix.AF_UNIX), 2)
 	old.Must(t, 0, unix.SYS_LISTEN, fd, 1)
 	if list := collect(t, old).Sockets(); len(list) != 0 {
 		t.Errorf("collected: %v", list)
