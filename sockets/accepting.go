@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Runtimes that watch all their sockets edge-triggered (Go's, tokio) put a listening socket into their epoll set when it listens, and a thread
@@ -78,7 +80,7 @@ func (t *Tracker) unproven() []unprovenQueue {
 		_, firm := t.firm[s.Inode]
 		known := len(t.waitedBy[s.Inode]) > 0
 		t.mu.Unlock()
-		if firm || !known || s.Key.datagram() || s.Key.Address.Family == unix.AF_VSOCK {
+		if firm || !known || s.Key.IsDatagram() || s.Key.Address.Family == unix.AF_VSOCK {
 			continue
 		}
 		if fd, ok := s.copy(); ok {
@@ -148,7 +150,7 @@ func (t *Tracker) Proven(ctx context.Context) error {
 // ownUnproven is a socket of the generation's own of which nothing firm is known.
 type ownUnproven struct {
 	inode uint64
-	key   Key
+	key   sockaddr.Key
 }
 
 func (t *Tracker) unprovenOwn() (list []ownUnproven) {
@@ -161,7 +163,7 @@ func (t *Tracker) unprovenOwn() (list []ownUnproven) {
 		own, ok := t.stage.mine[inode]
 		_, firm := t.firm[inode]
 		_, late := t.late[inode]
-		if ok && !own.planted && !firm && !late && own.key.isTCP() && len(t.waitedBy[inode]) > 0 {
+		if ok && !own.planted && !firm && !late && own.key.IsTCP() && len(t.waitedBy[inode]) > 0 {
 			list = append(list, ownUnproven{inode, own.key})
 		}
 	}
@@ -169,7 +171,7 @@ func (t *Tracker) unprovenOwn() (list []ownUnproven) {
 }
 
 // prove connects to a socket of the generation's own and waits until the connection is taken.
-func (t *Tracker) prove(ctx context.Context, inode uint64, k Key) error {
+func (t *Tracker) prove(ctx context.Context, inode uint64, k sockaddr.Key) error {
 	t.mu.Lock()
 	t.proving = inode
 	t.mu.Unlock()

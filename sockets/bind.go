@@ -12,6 +12,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // bind answers bind(fd, address, length). A bind on the address of a preserved
@@ -46,12 +47,12 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	t.mu.Lock()
 	gated := t.gate.standsAt(address)
 	t.mu.Unlock()
-	if address.chosen() && address.Family != unix.AF_UNIX {
+	if address.Chosen() && address.Family != unix.AF_UNIX {
 		t.noteChosen(r)
 	}
 	shared := t.sharing != nil && address.Family != unix.AF_UNIX
 	staging := t.stage.on && (address.Family == unix.AF_INET || address.Family == unix.AF_INET6)
-	if address.chosen() || !gated && !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
+	if address.Chosen() || !gated && !shared && !staging && (t.preserved == nil || !t.preserved.stands(address) && !t.preserved.near(address)) {
 		return notify.Continue()
 	}
 	key, nonblock, own, err := t.wanted(r)
@@ -67,7 +68,7 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 	if key.Address.Family != address.Family {
 		return notify.Continue() // an AF_INET address on an IPv6 socket: EINVAL is the kernel's to say
 	}
-	key = key.at(address)
+	key = key.At(address)
 	key.Place = place
 	if own < 0 && t.preserved != nil {
 		key = t.preserved.completed(key)
@@ -134,10 +135,10 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 type binding struct {
 	t        *Tracker
 	r        *notify.Request
-	number   int          // the caller's descriptor
-	address  Address      // as it was asked for
-	found    *paths.Found // where the path of a unix address leads; owned until it is noted
-	key      Key
+	number   int              // the caller's descriptor
+	address  sockaddr.Address // as it was asked for
+	found    *paths.Found     // where the path of a unix address leads; owned until it is noted
+	key      sockaddr.Key
 	nonblock bool // the caller's socket is non-blocking
 	cloexec  bool // its descriptor is close-on-exec
 	own      int  // a duplicate of the caller's socket; owned; -1 where it could not be copied
@@ -160,7 +161,7 @@ func (b *binding) note() {
 	if b.address.Family == unix.AF_UNIX || b.address.AddrPort.Addr().Zone() != "" { // for the latter see rescope
 		b.t.noteBound(b.r, boundName{b.address, b.found})
 	}
-	if !b.address.chosen() {
+	if !b.address.Chosen() {
 		b.t.noteDatagram(b.r)
 		b.t.noteDial(b.r, b.address)
 	}
@@ -201,19 +202,19 @@ func (b *binding) holds(inode uint64) bool {
 }
 
 // asked reads and parses the address of a bind. It is not ok where that can't be done.
-func (t *Tracker) asked(r *notify.Request) (Address, bool) {
+func (t *Tracker) asked(r *notify.Request) (sockaddr.Address, bool) {
 	length := int(int32(r.Args[2]))
-	if length <= 0 || length > sizeofSockaddrStorage {
-		return Address{}, false
+	if length <= 0 || length > sockaddr.SizeofStorage {
+		return sockaddr.Address{}, false
 	}
 	buf := make([]byte, length)
 	if err := r.ReadMemory(r.Args[1], buf); err != nil {
 		if t.preserved != nil || t.sharing != nil {
 			t.cannot(r, err)
 		}
-		return Address{}, false
+		return sockaddr.Address{}, false
 	}
-	address, err := ParseSockaddr(buf)
+	address, err := sockaddr.Parse(buf)
 	return address, err == nil
 }
 
@@ -230,10 +231,10 @@ func (t *Tracker) noteBound(r *notify.Request, b boundName) {
 
 // wanted describes the socket that the caller is about to bind, tells whether it is non-blocking, and returns
 // a duplicate of it, which the caller owns, or -1 where the socket could not be copied.
-func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, err error) {
+func (t *Tracker) wanted(r *notify.Request) (key sockaddr.Key, nonblock bool, own int, err error) {
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
-		return Key{}, false, -1, err
+		return sockaddr.Key{}, false, -1, err
 	}
 	fd, err := t.stage.copyCaller(pid, r.FD())
 	if denied(err) {
@@ -242,14 +243,14 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 		}
 	}
 	if denied(err) && t.sharing != nil && t.sharing.own {
-		return Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
+		return sockaddr.Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}
 	if denied(err) {
 		key, nonblock, err = t.glimpse(r)
 		return key, nonblock, -1, err
 	}
 	if err != nil {
-		return Key{}, false, -1, err
+		return sockaddr.Key{}, false, -1, err
 	}
 	defer func() {
 		if err != nil {
@@ -257,16 +258,16 @@ func (t *Tracker) wanted(r *notify.Request) (key Key, nonblock bool, own int, er
 		}
 	}()
 	if !r.Valid() {
-		return Key{}, false, -1, notify.ErrTargetGone
+		return sockaddr.Key{}, false, -1, notify.ErrTargetGone
 	}
 	if t.sharing != nil && t.sharing.own {
 		// Before the bind runs: all of a group must have it (socket(7)).
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return Key{}, false, -1, os.NewSyscallError("setsockopt", err)
+			return sockaddr.Key{}, false, -1, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	if key, err = describe(fd, r.TID); err != nil {
-		return Key{}, false, -1, err
+	if key, err = sockaddr.Describe(fd, r.TID); err != nil {
+		return sockaddr.Key{}, false, -1, err
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	return key, flags&unix.O_NONBLOCK != 0, fd, err

@@ -8,6 +8,7 @@ import (
 
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // wildcard is any IPv4 address.
@@ -192,7 +193,7 @@ func TestBindIPv6(t *testing.T) {
 			bind := func(g *generation, s socket, port uint16) (int, unix.Errno) {
 				fd := g.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET6, unix.SOCK_STREAM, 0)
 				g.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, []byte{s.only, 0, 0, 0}, 4)
-				return fd, g.Call(t, 0, unix.SYS_BIND, fd, puppets.Sockaddr6(s.address, port, 0), sizeofSockaddrIn6).Errno
+				return fd, g.Call(t, 0, unix.SYS_BIND, fd, puppets.Sockaddr6(s.address, port, 0), sockaddr.SizeofIn6).Errno
 			}
 			var theirs int
 			old, next, p := twoGenerations(t, notify.LevelConnections, func(g *generation) {

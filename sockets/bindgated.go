@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // A generation that is gated may bind its addresses once more: varnish's manager does as soon as its worker has
@@ -19,7 +20,7 @@ import (
 // by now: the dummy. So does a listen on a socket that was bound to the address before (see postpones).
 
 // standsAt tells whether a gated socket may have this address. It is cheap.
-func (g *gate) standsAt(a Address) bool {
+func (g *gate) standsAt(a sockaddr.Address) bool {
 	if g == nil {
 		return false
 	}
@@ -35,11 +36,11 @@ func (g *gate) standsAt(a Address) bool {
 }
 
 // dummiesAt lists the dummies that stand for sockets of a key. seen says that the key is a whole one, and no glimpse.
-func (g *gate) dummiesAt(k Key, seen bool) (list []*dummy) {
+func (g *gate) dummiesAt(k sockaddr.Key, seen bool) (list []*dummy) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for inode, s := range g.sockets {
-		if s.Key == k || !seen && k.glimpseOf(s.Key) {
+		if s.Key == k || !seen && k.MatchesPartly(s.Key) {
 			list = append(list, g.dummies[inode])
 		}
 	}
@@ -106,23 +107,23 @@ func (t *Tracker) freeDummy(list []*dummy) *dummy {
 
 // listenBoundGated is bindGated at the listen of an internet socket that was bound when the gate was set.
 func (t *Tracker) listenBoundGated(g *gate, r *notify.Request) (planted bool) {
-	b, ok := t.bindingOf(r, Key{})
+	b, ok := t.bindingOf(r, sockaddr.Key{})
 	if !ok {
 		return false
 	}
 	defer b.close()
-	key, err := describe(b.own, r.TID)
-	if err != nil || key.Address.Family == unix.AF_UNIX || key.datagram() {
+	key, err := sockaddr.Describe(b.own, r.TID)
+	if err != nil || key.Address.Family == unix.AF_UNIX || key.IsDatagram() {
 		return false
 	}
 	name, err := unix.Getsockname(b.own)
 	if err != nil {
 		return false
 	}
-	address, ok := SockaddrOf(name)
-	if !ok || address.chosen() || !g.standsAt(address) || !r.Valid() {
+	address, ok := sockaddr.Of(name)
+	if !ok || address.Chosen() || !g.standsAt(address) || !r.Valid() {
 		return false
 	}
-	b.key = key.at(address)
+	b.key = key.At(address)
 	return t.bindGated(b)
 }

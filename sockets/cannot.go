@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // failure is a kind of call that could not be looked at: for what reason, and which call.
@@ -23,7 +24,7 @@ const maxFailures = 64
 // may go on with what fails. A caller that is gone, a descriptor that is not open (EBADF is the kernel's to say), or a
 // socket of another kind is no news.
 func (t *Tracker) cannot(r *notify.Request, err error) {
-	for _, none := range []error{notify.ErrTargetGone, errNotPreservable, unix.ESRCH, unix.EBADF, fs.ErrNotExist} {
+	for _, none := range []error{notify.ErrTargetGone, sockaddr.ErrNotPreservable, unix.ESRCH, unix.EBADF, fs.ErrNotExist} {
 		if errors.Is(err, none) {
 			return
 		}

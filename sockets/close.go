@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // The level calls: a notified close says that a descriptor is about to be closed. It has not happened yet when it is notified, and need
@@ -79,14 +80,14 @@ func addressToLog(pid, fd int) string {
 		return ""
 	}
 	if unixName, ok := name.(*unix.SockaddrUnix); ok {
-		return shownUnix(unixName.Name)
+		return sockaddr.UnixString(unixName.Name)
 	}
-	key, err := describe(own, pid)
-	address, ok := SockaddrOf(name)
+	key, err := sockaddr.Describe(own, pid)
+	address, ok := sockaddr.Of(name)
 	if err != nil || !ok {
 		return ""
 	}
-	return key.at(address).String()
+	return key.At(address).String()
 }
 
 // WatchCloses lets go, within milliseconds, what the service closes, until ended is closed. It is for the level calls, at which a

@@ -12,6 +12,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/sockaddr"
 )
 
 // Collect gets a duplicate of every listening socket of the tracker's
@@ -54,7 +55,7 @@ func (t *Tracker) Collect(pids []int) (*Preserved, error) {
 			s.steered = t.isSteered(inode)
 			s.dialed = t.dialsFrom(s)
 			p.sockets = append(p.sockets, s)
-		case errors.Is(err, errNotPreservable):
+		case errors.Is(err, sockaddr.ErrNotPreservable):
 		case errors.Is(err, errUnlocated), errors.Is(err, errOtherNetwork):
 			t.log.Warn("a socket is not preserved", slog.Int("generation", t.generation), slog.String("why", err.Error()))
 		default:
@@ -114,7 +115,7 @@ func (t *Tracker) collectFrom(holders []proc.Holder, inode, own uint64) (*Socket
 }
 
 // errGone: nobody of those who had the socket has it any more. It is one of those that need not be preserved.
-var errGone = fmt.Errorf("%w: it was closed a moment ago", errNotPreservable)
+var errGone = fmt.Errorf("%w: it was closed a moment ago", sockaddr.ErrNotPreservable)
 
 // collectBy copies the socket from the first of the holders that gives it. Of errors the one is returned that says most: that of a holder who has the
 // socket and does not give it.
@@ -125,7 +126,7 @@ func (t *Tracker) collectBy(copyOf copier, holders []proc.Holder, inode, own uin
 		switch {
 		case err == nil:
 			return s, nil
-		case failed == errGone, errors.Is(failed, errNotPreservable) && !errors.Is(err, errNotPreservable):
+		case failed == errGone, errors.Is(failed, sockaddr.ErrNotPreservable) && !errors.Is(err, sockaddr.ErrNotPreservable):
 			failed = err
 		}
 	}
@@ -137,7 +138,7 @@ func (t *Tracker) collectOf(copyOf copier, h proc.Holder, inode, own uint64) (*S
 	fd, err := copyOf(h.PID, h.FD, aSocket)
 	if err != nil {
 		// By whichever way: a remote call may have been the one to find out.
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) || errors.Is(err, remote.ErrGone) || errors.Is(err, errNotPreservable) ||
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) || errors.Is(err, remote.ErrGone) || errors.Is(err, sockaddr.ErrNotPreservable) ||
 			lost(h, inode) {
 			return nil, errGone
 		}
@@ -171,13 +172,13 @@ func lost(h proc.Holder, inode uint64) bool {
 // net/mptcp/protocol.c binds the first subflow, and copies the address alone; seen on 6.18).
 func (t *Tracker) rescope(s *Socket) {
 	ip := s.Key.Address.AddrPort.Addr()
-	if s.Key.Address.Family != unix.AF_INET6 || !needsScope(ip) || ip.Zone() != "" {
+	if s.Key.Address.Family != unix.AF_INET6 || !sockaddr.NeedsScope(ip) || ip.Zone() != "" {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b, ok := t.bound[s.Inode]; ok && b.address.AddrPort.Addr().WithZone("") == ip {
-		s.Key = s.Key.at(b.address)
+		s.Key = s.Key.At(b.address)
 	}
 }
 
@@ -209,20 +210,20 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	if st.Ino != inode {
 		return nil, errGone // the number was used again meanwhile
 	}
-	key, err := describe(fd, pid)
+	key, err := sockaddr.Describe(fd, pid)
 	if errors.Is(err, unix.ENOTSOCK) {
-		return nil, errNotPreservable
+		return nil, sockaddr.ErrNotPreservable
 	}
 	if err != nil {
 		return nil, err
 	}
-	if key.datagram() {
+	if key.IsDatagram() {
 		// One that has a peer belongs to a conversation, and that to a generation.
 		if _, err := unix.Getpeername(fd); err != unix.ENOTCONN {
-			return nil, errNotPreservable
+			return nil, sockaddr.ErrNotPreservable
 		}
 	} else if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
-		return nil, errNotPreservable // listen failed, or was undone by shutdown
+		return nil, sockaddr.ErrNotPreservable // listen failed, or was undone by shutdown
 	}
 	foreign := key.NetNS != own
 	if foreign {
@@ -236,11 +237,11 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 		if err != nil {
 			return nil, os.NewSyscallError("getsockname", err)
 		}
-		address, ok := SockaddrOf(name)
-		if !ok || address.chosen() {
-			return nil, errNotPreservable // or its bind has failed
+		address, ok := sockaddr.Of(name)
+		if !ok || address.Chosen() {
+			return nil, sockaddr.ErrNotPreservable // or its bind has failed
 		}
-		key = key.at(address)
+		key = key.At(address)
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
@@ -249,12 +250,12 @@ func newSocket(fd, pid int, inode, own uint64) (*Socket, error) {
 	return &Socket{Key: key, Inode: inode, NonBlock: flags&unix.O_NONBLOCK != 0, fd: fd, foreign: foreign}, nil
 }
 
-// ownNamespace is the supervisor's own, as networkNamespace would name it.
+// ownNamespace is the supervisor's own, as NetworkNamespace would name it.
 func ownNamespace() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	return networkNamespace(fd, os.Getpid())
+	return sockaddr.NetworkNamespace(fd, os.Getpid())
 }

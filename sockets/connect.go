@@ -9,6 +9,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // Many services look, before they bind, whether another instance of theirs runs: they connect to their own address, and refuse to start if
@@ -38,7 +39,7 @@ func (t *Tracker) connect(r *notify.Request) notify.Reply {
 }
 
 // yetToClaim finds the preserved socket that a connection would be to, and that is to be refused; nil where there is none.
-func (t *Tracker) yetToClaim(r *notify.Request, a Address) *Socket {
+func (t *Tracker) yetToClaim(r *notify.Request, a sockaddr.Address) *Socket {
 	unixSocket := a.Family == unix.AF_UNIX
 	if !unixSocket && !t.preserved.unserved(t.generation) {
 		return nil // the old generation answers
@@ -46,7 +47,7 @@ func (t *Tracker) yetToClaim(r *notify.Request, a Address) *Socket {
 	if !t.preserved.mayReach(a) {
 		return nil
 	}
-	if unixSocket && a.isPath() {
+	if unixSocket && a.IsPath() {
 		found, err := placeOf(r, a)
 		if err != nil || found == nil {
 			return nil
@@ -71,21 +72,21 @@ func (t *Tracker) yetToClaim(r *notify.Request, a Address) *Socket {
 	if t.hasOwnAt(a) {
 		return nil
 	}
-	return t.preserved.awaited(func(s *Socket) bool { return s.Key.isTCP() && s.Key.reachedBy(a.AddrPort) })
+	return t.preserved.awaited(func(s *Socket) bool { return s.Key.IsTCP() && s.Key.ReachedBy(a.AddrPort) })
 }
 
 // hasOwnAt tells whether the generation has bound a TCP socket of its own where this address leads: on the stage, or beside a preserved one that is
 // decided about at its listen (postpone). What it stands for counts as claimed then.
-func (t *Tracker) hasOwnAt(a Address) bool {
+func (t *Tracker) hasOwnAt(a sockaddr.Address) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, own := range t.stage.mine {
-		if own.key.isTCP() && own.key.reachedBy(a.AddrPort) {
+		if own.key.IsTCP() && own.key.ReachedBy(a.AddrPort) {
 			return true
 		}
 	}
 	for _, key := range t.stage.postponed {
-		if key.reachedBy(a.AddrPort) {
+		if key.ReachedBy(a.AddrPort) {
 			return true
 		}
 	}
@@ -93,12 +94,12 @@ func (t *Tracker) hasOwnAt(a Address) bool {
 }
 
 // mayReach is a first look, which costs no look into the process.
-func (p *Preserved) mayReach(a Address) bool {
+func (p *Preserved) mayReach(a sockaddr.Address) bool {
 	return p.awaited(func(s *Socket) bool {
 		if s.Key.Address.Family == unix.AF_UNIX {
-			return a.Family == unix.AF_UNIX && (!a.isPath() && s.Key.Address == a || a.isPath() && s.file != nil && s.file.found.Name == base(a.Name))
+			return a.Family == unix.AF_UNIX && (!a.IsPath() && s.Key.Address == a || a.IsPath() && s.file != nil && s.file.found.Name == base(a.Name))
 		}
-		return a.Port() != 0 && s.Key.isTCP() && s.Key.Address.Port() == a.Port()
+		return a.Port() != 0 && s.Key.IsTCP() && s.Key.Address.Port() == a.Port()
 	}) != nil
 }
 
@@ -163,11 +164,11 @@ func (p *Preserved) Refuses(generation int) Connects {
 		case s.Key.Address.Family == unix.AF_UNIX && s.Path != "":
 			which = max(which, ConnectsUnix)
 			for _, length := range []int{2 + len(s.Path), 3 + len(s.Path)} { // with the NUL behind a path, or without
-				if length == sizeofSockaddrIn || length == sizeofSockaddrIn6 {
+				if length == sockaddr.SizeofIn || length == sockaddr.SizeofIn6 {
 					which = ConnectsAll
 				}
 			}
-		case unserved && s.Key.isTCP():
+		case unserved && s.Key.IsTCP():
 			which = ConnectsAll
 		}
 	}

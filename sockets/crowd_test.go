@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/puppets"
+	"huptime/sockets/sockaddr"
 )
 
 // stagedKind is a way to have an address.
@@ -49,14 +50,14 @@ func (k stagedKind) unused(t *testing.T) netip.AddrPort {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, addressOf(netip.AddrPortFrom(ip, 0)).sockaddr()); err != nil {
+	if err := unix.Bind(fd, addressOf(netip.AddrPortFrom(ip, 0)).Sockaddr()); err != nil {
 		t.Fatal(err)
 	}
 	name, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, _ := SockaddrOf(name)
+	address, _ := sockaddr.Of(name)
 	return address.AddrPort
 }
 
@@ -194,10 +195,10 @@ func (c *crowd) over(t *testing.T) int {
 	return int(c.sent.Load())
 }
 
-func addressOf(a netip.AddrPort) Address {
+func addressOf(a netip.AddrPort) sockaddr.Address {
 	family := uint16(unix.AF_INET)
 	if a.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	return Address{Family: family, AddrPort: a}
+	return sockaddr.Address{Family: family, AddrPort: a}
 }

@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // A datagram socket listens from its bind on: there is no listen. But clients bind as well, and some programs (resolvers) thousands of
@@ -78,7 +79,7 @@ const maxUnseen = 1024
 
 // deepen lets as much wait in the socket's queue as the system allows.
 func (s *Socket) deepen() error {
-	if !s.Key.datagram() {
+	if !s.Key.IsDatagram() {
 		return os.NewSyscallError("listen", unix.Listen(s.fd, math.MaxInt32))
 	}
 	room, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
@@ -121,7 +122,7 @@ const (
 )
 
 // shallow owns fd.
-func shallow(fd int, k Key, inode uint64, room int) {
+func shallow(fd int, k sockaddr.Key, inode uint64, room int) {
 	defer unix.Close(fd)
 	diag, err := NewDiag()
 	if err != nil {
@@ -140,7 +141,7 @@ func shallow(fd int, k Key, inode uint64, room int) {
 }
 
 // waiting tells how much of a datagram socket's queue is in use, in bytes as SO_RCVBUF counts them; 0 where that can't be told (unix sockets).
-func (d *Diag) waiting(k Key, inode uint64) int {
+func (d *Diag) waiting(k sockaddr.Key, inode uint64) int {
 	if k.Address.Family != unix.AF_INET && k.Address.Family != unix.AF_INET6 {
 		return 0
 	}

@@ -12,6 +12,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // receiveOn makes and binds a datagram socket.
@@ -20,8 +21,8 @@ func (p *puppet) receiveOn(t *testing.T, addr netip.AddrPort, flags int) service
 	fd := p.Must(t, 0, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|flags, 0)
 	raw := rawAddress(addr)
 	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
-	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
-	bound, err := ParseSockaddr(name.Memory[1][:sizeofSockaddrIn6])
+	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sockaddr.SizeofStorage), []byte{sockaddr.SizeofStorage, 0, 0, 0})
+	bound, err := sockaddr.Parse(name.Memory[1][:sockaddr.SizeofIn6])
 	if name.Errno != 0 || err != nil {
 		t.Fatal(name.Errno, err)
 	}

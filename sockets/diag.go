@@ -12,6 +12,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Connection is a TCP socket as sock_diag(7) shows it.
@@ -265,12 +267,12 @@ func parseConnection(b []byte) (Connection, error) {
 	source, target := b[messageSourceAt:messageTargetAt], b[messageTargetAt:messageDeviceAt]
 	switch c.Family {
 	case unix.AF_INET:
-		c.Local = address4([4]byte(source[:4]), sport).AddrPort
-		c.Remote = address4([4]byte(target[:4]), dport).AddrPort
+		c.Local = sockaddr.IPv4([4]byte(source[:4]), sport).AddrPort
+		c.Remote = sockaddr.IPv4([4]byte(target[:4]), dport).AddrPort
 	case unix.AF_INET6:
 		device := binary.NativeEndian.Uint32(b[messageDeviceAt:])
-		c.Local = address6([16]byte(source), sport, device).AddrPort
-		c.Remote = address6([16]byte(target), dport, device).AddrPort
+		c.Local = sockaddr.IPv6([16]byte(source), sport, device).AddrPort
+		c.Remote = sockaddr.IPv6([16]byte(target), dport, device).AddrPort
 	default:
 		return Connection{}, fmt.Errorf("connection of family %d", c.Family)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // The layout of include/uapi/linux/unix_diag.h.
@@ -182,7 +184,7 @@ func parseUnixSocket(b []byte) (unixSocket, error) {
 	for attributes.Next() {
 		switch attributes.Type() {
 		case unixName:
-			s.name = unixSocketName(attributes.Bytes())
+			s.name = sockaddr.UnixName(attributes.Bytes())
 		case unixFile:
 			if v := attributes.Bytes(); len(v) >= 8 {
 				s.file = binary.NativeEndian.Uint32(v)

@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // Some programs make connections from the port on which they listen (peers that meet behind address translation), and
@@ -23,11 +24,11 @@ const (
 
 // dials are the TCP sockets that a generation has bound and not listened on, by their address.
 type dials struct {
-	unheard map[Address][]uint64
+	unheard map[sockaddr.Address][]uint64
 }
 
 // noteDial notes what is about to be bound, or was just planted.
-func (t *Tracker) noteDial(r *notify.Request, a Address) {
+func (t *Tracker) noteDial(r *notify.Request, a sockaddr.Address) {
 	if a.Port() == 0 {
 		return
 	}
@@ -42,7 +43,7 @@ func (t *Tracker) noteDial(r *notify.Request, a Address) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dials.unheard == nil {
-		t.dials.unheard = make(map[Address][]uint64)
+		t.dials.unheard = make(map[sockaddr.Address][]uint64)
 	}
 	list := t.dials.unheard[a]
 	if _, listens := t.listening[inode]; listens || slices.Contains(list, inode) {
@@ -91,7 +92,7 @@ func (t *Tracker) dialed(inodes map[uint64]struct{}) (list []uint64) {
 // dialsFrom tells whether the generation has bound others to the address of a listening socket, and never listened on
 // these.
 func (t *Tracker) dialsFrom(s *Socket) bool {
-	if !s.Key.isTCP() {
+	if !s.Key.IsTCP() {
 		return false
 	}
 	t.mu.Lock()

@@ -224,13 +224,13 @@ func (d *drain) gatedAddresses() {
 // address adds a socket to those whose connections are listed.
 func (d *drain) address(s *Socket) {
 	switch unixSocket := s.Key.Address.Family == unix.AF_UNIX; {
-	case unixSocket && s.Key.datagram():
+	case unixSocket && s.Key.IsDatagram():
 	case unixSocket:
 		d.names[s.Path] = struct{}{}
 		d.foreign = d.foreign || s.foreign
 	case s.Key.Address.Family == unix.AF_VSOCK:
 		d.hosts[s.Key.Address.Machine.Port] = struct{}{}
-	case s.Key.datagram():
+	case s.Key.IsDatagram():
 		d.talks[s.Key.Address.Port()] = struct{}{}
 	default:
 		d.ports[s.Key.Address.Port()] = struct{}{}

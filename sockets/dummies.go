@@ -21,7 +21,7 @@ func dummyFor(s *Socket) (*dummy, error) {
 		return nil, err
 	}
 	d.stands = s.Inode
-	if s.Key.datagram() {
+	if s.Key.IsDatagram() {
 		d.limitLike(s)
 	}
 	return d, nil
@@ -99,7 +99,7 @@ func (t *Tracker) takeReturning(sockets []*Socket, have dummies) {
 			other.close()
 		}
 		d.stands = s.Inode
-		if s.Key.datagram() {
+		if s.Key.IsDatagram() {
 			d.limitLike(s)
 		}
 		have[s.Inode] = d

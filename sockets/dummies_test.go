@@ -9,11 +9,12 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // impossible is a socket that no dummy can stand for: there is no such family.
 func impossible() *Socket {
-	return &Socket{Key: Key{Address: Address{Family: 255}, Type: unix.SOCK_STREAM}, Inode: 1, fd: -1}
+	return &Socket{Key: sockaddr.Key{Address: sockaddr.Address{Family: 255}, Type: unix.SOCK_STREAM}, Inode: 1, fd: -1}
 }
 
 // TestFaultB4AllDummiesOrNone: where one dummy can't be made the gate is set for no socket, not for those before it, and those that were made

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // dummy is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a
@@ -50,7 +52,7 @@ func (d *dummy) waits(limit time.Duration) bool {
 // For a vsock socket it is a unix one: few kernels have a loopback for these, and any port can be
 // reached from the host. For a unix one it is a TCP one where no directory can be written to: phantoms, which
 // are all that is ever accepted from it, have another kind of address then, and end as soon.
-func newDummy(k Key, nonblock bool) (*dummy, error) {
+func newDummy(k sockaddr.Key, nonblock bool) (*dummy, error) {
 	family, kind := int(k.Address.Family), k.Type
 	if family == unix.AF_VSOCK {
 		family = unix.AF_UNIX

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // loopbackAt is where TCP dummies are. As IPv6 has it: containers often have IPv6 without one address of it (Docker's
@@ -71,7 +73,7 @@ func portOf(fd int) (int, error) {
 	if err != nil {
 		return 0, os.NewSyscallError("getsockname", err)
 	}
-	address, _ := SockaddrOf(name)
+	address, _ := sockaddr.Of(name)
 	return int(address.Port()), nil
 }
 

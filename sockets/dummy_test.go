@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
 	t.Parallel()
-	for name, key := range map[string]Key{
-		"IPv4":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_INET}},
-		"IPv6":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_INET6}},
-		"unix":      {Type: unix.SOCK_STREAM, Address: Address{Family: unix.AF_UNIX}},
-		"seqpacket": {Type: unix.SOCK_SEQPACKET, Address: Address{Family: unix.AF_UNIX}},
+	for name, key := range map[string]sockaddr.Key{
+		"IPv4":      {Type: unix.SOCK_STREAM, Address: sockaddr.Address{Family: unix.AF_INET}},
+		"IPv6":      {Type: unix.SOCK_STREAM, Address: sockaddr.Address{Family: unix.AF_INET6}},
+		"unix":      {Type: unix.SOCK_STREAM, Address: sockaddr.Address{Family: unix.AF_UNIX}},
+		"seqpacket": {Type: unix.SOCK_SEQPACKET, Address: sockaddr.Address{Family: unix.AF_UNIX}},
 	} {
 		for mode, nonblock := range map[string]bool{"blocking": false, "non-blocking": true} {
 			t.Run(name+" "+mode, func(t *testing.T) {
@@ -121,7 +123,7 @@ func (d *dummy) try(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		address, ok := SockaddrOf(name)
+		address, ok := sockaddr.Of(name)
 		if !ok || !address.AddrPort.Addr().IsLoopback() || address.Port() == 0 {
 			t.Fatalf("%v", address)
 		}

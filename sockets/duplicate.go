@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockaddr"
 )
 
 // ware is what a descriptor may be that is copied, told by its link in /proc/PID/fd. Nothing but sockets and epoll sets ever is: to close the
@@ -32,7 +33,7 @@ func duplicate(pid, fd int) (int, error) { return duplicateOf(pid, fd, aSocket) 
 // duplicateOf copies descriptor fd of process pid into the supervisor with
 // pidfd_getfd(2) (Linux 5.6; needs ptrace access to the process). The caller
 // owns the copy. Never keep one of an accepted connection: while it is open the client
-// does not see the service's FIN. What is something else than wanted is not copied: the error matches errNotPreservable.
+// does not see the service's FIN. What is something else than wanted is not copied: the error matches ErrNotPreservable.
 func duplicateOf(pid, fd int, what ware) (int, error) {
 	cannot := func(err error) (int, error) {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
@@ -56,7 +57,7 @@ func duplicateOf(pid, fd int, what ware) (int, error) {
 	return dup, nil
 }
 
-// linkOf says what a descriptor of a process is. The error matches errNotPreservable where it is not what is wanted, unix.EBADF where it is not
+// linkOf says what a descriptor of a process is. The error matches ErrNotPreservable where it is not what is wanted, unix.EBADF where it is not
 // open, and unix.EPERM where the process may not be looked into.
 func linkOf(pid, fd int, what ware) (string, error) {
 	if stuck.Load() >= mostStuck {
@@ -71,7 +72,7 @@ func linkOf(pid, fd int, what ware) (string, error) {
 	case err != nil:
 		return "", err
 	case !what(link):
-		return "", fmt.Errorf("%w: it is %s", errNotPreservable, link)
+		return "", fmt.Errorf("%w: it is %s", sockaddr.ErrNotPreservable, link)
 	}
 	return link, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // TestFaultD6OnlySockets: what is no socket is not copied, by either way; nor is what is no epoll set where one is wanted.
@@ -27,9 +28,9 @@ func TestFaultD6OnlySockets(t *testing.T) {
 		}{
 			"a socket":                  {s.fd, aSocket, nil},
 			"an epoll set":              {set, proc.IsEpoll, nil},
-			"a file":                    {file, aSocket, errNotPreservable},
-			"a file for an epoll set":   {file, proc.IsEpoll, errNotPreservable},
-			"a socket for an epoll set": {s.fd, proc.IsEpoll, errNotPreservable},
+			"a file":                    {file, aSocket, sockaddr.ErrNotPreservable},
+			"a file for an epoll set":   {file, proc.IsEpoll, sockaddr.ErrNotPreservable},
+			"a socket for an epoll set": {s.fd, proc.IsEpoll, sockaddr.ErrNotPreservable},
 			"nothing":                   {1 << 10, aSocket, unix.EBADF},
 		} {
 			for way, copyOf := range map[string]copier{"pidfd_getfd": duplicateOf, "sent": knocks.fetch} {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Endpoint is an address that the supervisor itself is to listen on (--listen).
@@ -50,8 +52,8 @@ func (e *Endpoint) parseUnix(name string) error {
 		return errors.New("write an absolute path (unix:///run/my.sock), or @ and a name (unix://@my)")
 	case name == "@" || strings.HasSuffix(name, "/"):
 		return errors.New("the name of the socket is missing")
-	case len(name) > sizeofSockaddrUn-3: // the family, and a NUL behind a path
-		return fmt.Errorf("a unix socket's name has at most %d bytes", sizeofSockaddrUn-3)
+	case len(name) > sockaddr.SizeofUn-3: // the family, and a NUL behind a path
+		return fmt.Errorf("a unix socket's name has at most %d bytes", sockaddr.SizeofUn-3)
 	}
 	return nil
 }
@@ -77,7 +79,7 @@ func (e *Endpoint) parseTCP(scheme, rest string) error {
 		return errors.New("tcp6:// is for IPv6 addresses")
 	}
 	if zone := addr.Zone(); zone != "" {
-		if !needsScope(addr.WithZone("")) {
+		if !sockaddr.NeedsScope(addr.WithZone("")) {
 			return errors.New("only link-local addresses have a zone")
 		}
 		if _, err := strconv.ParseUint(zone, 10, 31); err != nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockaddr"
 )
 
 // registration is an entry of an epoll set: target is the number under which
@@ -119,7 +120,7 @@ func (e edit) do() error {
 		switch {
 		case err == nil:
 			sets[at] = fd
-		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrNotExist), errors.Is(err, errNotPreservable):
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrNotExist), errors.Is(err, sockaddr.ErrNotPreservable):
 			// the process, or the set, is gone
 		default:
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/paths"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // A unix socket with a path has a file, which is what clients find it by. The file of a preserved socket must stay: a
@@ -41,7 +42,7 @@ var (
 
 // boundName is what a unix socket was asked to be bound to. It owns the descriptor of the directory.
 type boundName struct {
-	address Address
+	address sockaddr.Address
 	found   *paths.Found // nil for an abstract name, and where the path can't be looked at
 }
 
@@ -120,8 +121,8 @@ func (t *Tracker) sweepBound() {
 }
 
 // placeOf finds the place of a unix address that a caller binds; nil for an abstract name. The caller closes it.
-func placeOf(r *notify.Request, a Address) (*paths.Found, error) {
-	if !a.isPath() {
+func placeOf(r *notify.Request, a sockaddr.Address) (*paths.Found, error) {
+	if !a.IsPath() {
 		return nil, nil
 	}
 	found, err := paths.OfThread(r.TID, unix.AT_FDCWD, a.Name)
@@ -136,7 +137,7 @@ func placeOf(r *notify.Request, a Address) (*paths.Found, error) {
 }
 
 // locate fills in what a unix socket stands for, and where its file is. pid has the socket. The error matches errUnlocated where
-// that can't be told, and errNotPreservable where nobody will ask for it again.
+// that can't be told, and ErrNotPreservable where nobody will ask for it again.
 func (t *Tracker) locate(s *Socket, pid int) error {
 	diag, err := NewDiag()
 	if err != nil {
@@ -161,12 +162,12 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 		return err
 	}
 	s.Path = info.name
-	address := Address{Family: unix.AF_UNIX, Name: info.name}
+	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.name}
 	if info.name == "" || known && asked.address.Name == "" {
-		return errNotPreservable // its name was the kernel's choice, and is another at the next bind
+		return sockaddr.ErrNotPreservable // its name was the kernel's choice, and is another at the next bind
 	}
-	s.Key = s.Key.at(address)
-	if !address.isPath() {
+	s.Key = s.Key.At(address)
+	if !address.IsPath() {
 		return nil
 	}
 	if found == nil && info.name[0] == '/' {

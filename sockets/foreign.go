@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // A generation may live in a network namespace of its own (unshare, a sandbox), where sock_diag of the supervisor's
@@ -29,7 +31,7 @@ func nameOf(s *Socket) (unixSocket, error) {
 	}
 	at, ok := name.(*unix.SockaddrUnix)
 	if !ok {
-		return unixSocket{}, errNotPreservable
+		return unixSocket{}, sockaddr.ErrNotPreservable
 	}
 	return unixSocket{inode: uint32(s.Inode), state: tcpListen, name: at.Name}, nil
 }

@@ -79,7 +79,7 @@ func (g *gate) inodes(datagram bool) map[uint64]struct{} {
 	defer g.mu.Unlock()
 	set := make(map[uint64]struct{}, len(g.sockets))
 	for inode, s := range g.sockets {
-		if s.Key.datagram() == datagram {
+		if s.Key.IsDatagram() == datagram {
 			set[inode] = struct{}{}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 var programs = map[notify.Level]func() (notify.Program, error){
@@ -192,8 +193,8 @@ func (p *puppet) bindWith(t *testing.T, addr netip.AddrPort, flags int, reuse by
 	p.Must(t, 0, unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, []byte{reuse, 0, 0, 0}, 4)
 	raw := rawAddress(addr)
 	p.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
-	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
-	bound, err := ParseSockaddr(name.Memory[1][:sizeofSockaddrIn6])
+	name := p.Call(t, 0, unix.SYS_GETSOCKNAME, fd, make([]byte, sockaddr.SizeofStorage), []byte{sockaddr.SizeofStorage, 0, 0, 0})
+	bound, err := sockaddr.Parse(name.Memory[1][:sockaddr.SizeofIn6])
 	if name.Errno != 0 || err != nil {
 		t.Fatal(name.Errno, err)
 	}

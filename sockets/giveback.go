@@ -12,6 +12,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // comeByLimit is how long Ungate waits for threads that were told to come by. They get their socket back also later.
@@ -261,7 +262,7 @@ func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]stru
 }
 
 // acceptedPhantom accepts a phantom for the caller, and puts it where an accept would.
-func acceptedPhantom(r *notify.Request, k Key) (notify.Reply, error) {
+func acceptedPhantom(r *notify.Request, k sockaddr.Key) (notify.Reply, error) {
 	d, err := newDummy(k, true)
 	if err != nil {
 		return notify.Reply{}, err
@@ -309,7 +310,7 @@ func writePeer(r *notify.Request, family uint16) error {
 	if err := r.ReadMemory(r.Args[2], length[:]); err != nil {
 		return err
 	}
-	address := make([]byte, map[uint16]int{unix.AF_INET: 16, unix.AF_INET6: sizeofSockaddrIn6, unix.AF_UNIX: 2}[family])
+	address := make([]byte, map[uint16]int{unix.AF_INET: 16, unix.AF_INET6: sockaddr.SizeofIn6, unix.AF_UNIX: 2}[family])
 	binary.NativeEndian.PutUint16(address, family)
 	room := min(int(binary.NativeEndian.Uint32(length[:])), len(address))
 	if err := r.WriteMemory(r.Args[1], address[:room]); err != nil {

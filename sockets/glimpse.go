@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // kinds are the protocols by the names that the kernel gives them (struct proto in net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c,
@@ -32,33 +33,33 @@ var kinds = map[string]struct {
 // default profiles of Docker and containerd, and the caller, which waits for the answer, can't be made to
 // send it. What /proc does not tell is IPV6_V6ONLY and the bound device; what is missing is taken from the preserved
 // sockets, see Preserved.completed.
-func (t *Tracker) glimpse(r *notify.Request) (key Key, nonblock bool, err error) {
+func (t *Tracker) glimpse(r *notify.Request) (key sockaddr.Key, nonblock bool, err error) {
 	protocol, err := proc.SocketProtocol(r.TID, r.FD())
 	if err != nil {
-		return Key{}, false, err
+		return sockaddr.Key{}, false, err
 	}
 	info, err := proc.ReadFDInfo(r.TID, r.FD())
 	if err != nil {
-		return Key{}, false, err
+		return sockaddr.Key{}, false, err
 	}
 	// The socket's own namespace can't be told from its process's; a program that
 	// changes namespaces between socket and bind has the privilege to have its sockets copied.
 	theirs, err := proc.NetNS(r.TID)
 	if err != nil {
-		return Key{}, false, err
+		return sockaddr.Key{}, false, err
 	}
 	ours, err := proc.NetNS(os.Getpid())
 	if err != nil {
-		return Key{}, false, err
+		return sockaddr.Key{}, false, err
 	}
 	if !r.Valid() {
-		return Key{}, false, notify.ErrTargetGone
+		return sockaddr.Key{}, false, notify.ErrTargetGone
 	}
 	kind, ok := kinds[protocol]
 	if !ok || theirs != ours && kind.family != unix.AF_UNIX {
-		return Key{}, false, errNotPreservable
+		return sockaddr.Key{}, false, sockaddr.ErrNotPreservable
 	}
-	key = Key{Type: kind.kind, Protocol: kind.protocol, Address: Address{Family: kind.family}}
+	key = sockaddr.Key{Type: kind.kind, Protocol: kind.protocol, Address: sockaddr.Address{Family: kind.family}}
 	if theirs == ours { // else only a path is known there, which is of no network
 		key.NetNS, err = ownNamespace()
 	}
@@ -67,12 +68,12 @@ func (t *Tracker) glimpse(r *notify.Request) (key Key, nonblock bool, err error)
 
 // completed fills in what a glimpse leaves open, from the socket that would be claimed: a new version that
 // changes nothing but these options of an address gets the old ones.
-func (p *Preserved) completed(k Key) Key {
+func (p *Preserved) completed(k sockaddr.Key) sockaddr.Key {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found := k
 	for _, s := range p.sockets {
-		if s.fd < 0 || !k.glimpseOf(s.Key) {
+		if s.fd < 0 || !k.MatchesPartly(s.Key) {
 			continue
 		}
 		if !s.claimed {

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // What can't be seen of the caller's socket is taken from the preserved one that it would claim, and from no other.
@@ -16,8 +18,8 @@ func TestCompleted(t *testing.T) {
 	elsewhere := tcpKey("127.0.0.1:80")
 	elsewhere.NetNS = 2
 	p := preserve(t, dual, only, device)
-	bare := func(k Key) Key { k.V6Only, k.Device = false, 0; return k }
-	for name, c := range map[string]struct{ seen, want Key }{
+	bare := func(k sockaddr.Key) sockaddr.Key { k.V6Only, k.Device = false, 0; return k }
+	for name, c := range map[string]struct{ seen, want sockaddr.Key }{
 		"dual stack":        {bare(dual), dual},
 		"IPv6 only":         {bare(only), only},
 		"device":            {bare(device), device},

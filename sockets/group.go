@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // SO_REUSEPORT lets several sockets of one user share an address; the kernel chooses one of the group for each connection or datagram. A new
@@ -69,7 +71,7 @@ func (t *Tracker) Gather(from *Preserved) {
 func (t *Tracker) steerGroups(from *Preserved, choose func(group []*Socket) (stay, leave []*Socket)) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
-	groups := make(map[Key][]*Socket)
+	groups := make(map[sockaddr.Key][]*Socket)
 	for _, s := range from.sockets {
 		if s.fd >= 0 && s.staged == nil && s.Key.Address.Port() != 0 {
 			groups[s.Key] = append(groups[s.Key], s)
@@ -112,7 +114,7 @@ func (p *Preserved) steer(group, stay, leave []*Socket) error {
 
 // confine keeps a group to the sockets that are in it, while a generation that is not ready adds others: what came to those would be lost if it
 // fails. The steering ends when the generation is ready, or has failed.
-func (p *Preserved) confine(k Key) error {
+func (p *Preserved) confine(k sockaddr.Key) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, done := p.confined[k]; done {
@@ -132,7 +134,7 @@ func (p *Preserved) confine(k Key) error {
 		return err
 	}
 	if p.confined == nil {
-		p.confined = make(map[Key]steering)
+		p.confined = make(map[sockaddr.Key]steering)
 	}
 	p.confined[k] = by
 	return nil
@@ -204,7 +206,7 @@ func joinOrder(group []*Socket) ([]uint64, error) {
 	defer diag.Close()
 	k := group[0].Key
 	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
-	if k.datagram() {
+	if k.IsDatagram() {
 		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
 	}
 	list, err := diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())

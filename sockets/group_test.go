@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // groupOf makes a SO_REUSEPORT group of n sockets of this process at a port of the kernel's choice.
@@ -39,7 +41,7 @@ func joined(t *testing.T, group []*Socket, n int, addr netip.AddrPort, kind, pro
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Bind(fd, (Address{Family: uint16(family), AddrPort: addr}).sockaddr()); err != nil {
+		if err := unix.Bind(fd, (sockaddr.Address{Family: uint16(family), AddrPort: addr}).Sockaddr()); err != nil {
 			t.Fatal(err)
 		}
 		if kind == unix.SOCK_STREAM {
@@ -75,17 +77,17 @@ var groups = []struct {
 }
 
 // ask sends one client to the group, and forgets it.
-func ask(t *testing.T, k Key) {
+func ask(t *testing.T, k sockaddr.Key) {
 	t.Helper()
 	fd, err := unix.Socket(int(k.Address.Family), k.Type|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, k.Address.sockaddr()); err != nil {
+	if err := unix.Connect(fd, k.Address.Sockaddr()); err != nil {
 		t.Fatal(err)
 	}
-	if k.datagram() {
+	if k.IsDatagram() {
 		if _, err := unix.Write(fd, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +99,7 @@ func taken(t *testing.T, s *Socket) (n int) {
 	t.Helper()
 	for {
 		var err error
-		if s.Key.datagram() {
+		if s.Key.IsDatagram() {
 			_, _, err = unix.Recvfrom(s.fd, make([]byte, 8), 0)
 		} else {
 			var fd int

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockaddr"
 )
 
 // A listening socket may be in no process for a time: while it is in a message (SCM_RIGHTS) from one to another, or
@@ -114,7 +115,7 @@ func listening(inodes map[uint64]struct{}) (map[uint64]string, error) {
 			return nil, err
 		}
 		if s.state == tcpListen {
-			open[inode] = shownUnix(s.name)
+			open[inode] = sockaddr.UnixString(s.name)
 		}
 	}
 	return open, nil

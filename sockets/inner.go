@@ -83,7 +83,7 @@ func (d *drain) peerOf(c Connection) otherEnd {
 	return d.diag.tcpPeer(c)
 }
 
-// isLocal tells whether a connection's other end may be on this machine: every look at a client from elsewhere is
+// IsLocal tells whether a connection's other end may be on this machine: every look at a client from elsewhere is
 // saved.
 func (d *drain) isLocal(c Connection) bool {
 	remote := c.Remote.Addr().Unmap().WithZone("")

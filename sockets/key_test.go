@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // openSocket makes a socket; it is closed when the test is over.
@@ -57,20 +59,20 @@ func TestNewSocket(t *testing.T) {
 		family, kind, protocol int
 		address                func() unix.Sockaddr
 		prepare                func(*testing.T, int)
-		want                   Key
+		want                   sockaddr.Key
 		nonblock               bool
 	}{
-		{name: "TCP4", family: unix.AF_INET, address: v4, want: Key{Protocol: unix.IPPROTO_TCP}},
-		{name: "non-blocking", family: unix.AF_INET, kind: unix.SOCK_NONBLOCK, address: v4, want: Key{Protocol: unix.IPPROTO_TCP}, nonblock: true},
-		{name: "TCP6", family: unix.AF_INET6, address: v6, prepare: only(0), want: Key{Protocol: unix.IPPROTO_TCP}},
-		{name: "TCP6 only", family: unix.AF_INET6, address: v6, prepare: only(1), want: Key{Protocol: unix.IPPROTO_TCP, V6Only: true}},
-		{name: "MPTCP", family: unix.AF_INET, protocol: unix.IPPROTO_MPTCP, address: v4, want: Key{Protocol: unix.IPPROTO_MPTCP}},
+		{name: "TCP4", family: unix.AF_INET, address: v4, want: sockaddr.Key{Protocol: unix.IPPROTO_TCP}},
+		{name: "non-blocking", family: unix.AF_INET, kind: unix.SOCK_NONBLOCK, address: v4, want: sockaddr.Key{Protocol: unix.IPPROTO_TCP}, nonblock: true},
+		{name: "TCP6", family: unix.AF_INET6, address: v6, prepare: only(0), want: sockaddr.Key{Protocol: unix.IPPROTO_TCP}},
+		{name: "TCP6 only", family: unix.AF_INET6, address: v6, prepare: only(1), want: sockaddr.Key{Protocol: unix.IPPROTO_TCP, V6Only: true}},
+		{name: "MPTCP", family: unix.AF_INET, protocol: unix.IPPROTO_MPTCP, address: v4, want: sockaddr.Key{Protocol: unix.IPPROTO_MPTCP}},
 		{name: "on a device", family: unix.AF_INET, address: v4, prepare: func(t *testing.T, fd int) {
 			// Linux 5.7; before that CAP_NET_RAW.
 			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 1); err != nil {
 				t.Skipf("unsupported here: binding to a device: %v", err)
 			}
-		}, want: Key{Protocol: unix.IPPROTO_TCP, Device: 1}},
+		}, want: sockaddr.Key{Protocol: unix.IPPROTO_TCP, Device: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +86,7 @@ func TestNewSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			inode, own := socketInode(t, fd), namespace(t)
-			if _, err := newSocket(fd, os.Getpid(), inode, own); !errors.Is(err, errNotPreservable) {
+			if _, err := newSocket(fd, os.Getpid(), inode, own); !errors.Is(err, sockaddr.ErrNotPreservable) {
 				t.Errorf("before listen: %v", err)
 			}
 			if err := unix.Listen(fd, 1); err != nil {
@@ -98,12 +100,12 @@ func TestNewSocket(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			test.want.Address, _ = SockaddrOf(name)
+			test.want.Address, _ = sockaddr.Of(name)
 			test.want.Type, test.want.NetNS = unix.SOCK_STREAM, own
 			if s.Key != test.want || s.Inode != inode || s.NonBlock != test.nonblock || s.fd != fd || s.claimed {
 				t.Errorf("%+v, want %+v", s, test.want)
 			}
-			if _, err := newSocket(fd, os.Getpid(), inode+1, own); !errors.Is(err, errNotPreservable) {
+			if _, err := newSocket(fd, os.Getpid(), inode+1, own); !errors.Is(err, sockaddr.ErrNotPreservable) {
 				t.Errorf("another inode: %v", err)
 			}
 			if _, err := newSocket(fd, os.Getpid(), inode, own+1); !errors.Is(err, errOtherNetwork) {
@@ -154,11 +156,11 @@ func TestNotPreservable(t *testing.T) {
 		"no socket":       int(null.Fd()),
 		"never listening": openSocket(t, unix.AF_INET6, unix.SOCK_STREAM, 0),
 	} {
-		if s, err := newSocket(fd, os.Getpid(), socketInode(t, fd), namespace(t)); !errors.Is(err, errNotPreservable) {
+		if s, err := newSocket(fd, os.Getpid(), socketInode(t, fd), namespace(t)); !errors.Is(err, sockaddr.ErrNotPreservable) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
-	if _, err := describe(-1, os.Getpid()); !errors.Is(err, unix.EBADF) {
+	if _, err := sockaddr.Describe(-1, os.Getpid()); !errors.Is(err, unix.EBADF) {
 		t.Errorf("no descriptor: %v", err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Lacking says in words what the generation has not shown that makes it ready, as of the last look. undropped tells that it has claimed some of its
@@ -129,7 +131,7 @@ func (d *Diag) addressesOf(inodes map[uint64]struct{}) (names []string) {
 	}
 	for inode := range inodes {
 		if s, err := d.unixSocketOf(inode); err == nil && s.name != "" {
-			names = append(names, shownUnix(s.name))
+			names = append(names, sockaddr.UnixString(s.name))
 		}
 	}
 	return names

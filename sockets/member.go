@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // plainMember joins the SO_REUSEPORT group of a listening socket with a TCP socket of the supervisor's own, to steer the group by: multipath
@@ -33,7 +35,7 @@ func plainMember(s *Socket, attach func(fd int) error) (fd int, err error) {
 	return fd, nil
 }
 
-func joinGroup(fd, like int, k Key) error {
+func joinGroup(fd, like int, k sockaddr.Key) error {
 	// Whether it may have a port beside sockets outside of the group, which listen no more or not yet, is decided as it was for the others.
 	reuse, err := unix.GetsockoptInt(like, unix.SOL_SOCKET, unix.SO_REUSEADDR)
 	if err != nil {
@@ -74,7 +76,7 @@ func joinGroup(fd, like int, k Key) error {
 	}
 	// What came here would be lost. A packet may well say that it has come no hop; not every kernel permits the filter.
 	_ = dropAll(fd)
-	if err := unix.Bind(fd, k.Address.sockaddr()); err != nil {
+	if err := unix.Bind(fd, k.Address.Sockaddr()); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
 	// Raw, so that this goroutine keeps its processor until the program is attached: what comes in between waits a second.

@@ -5,10 +5,12 @@ import (
 	"log/slog"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // near tells whether a preserved socket has the port of an address, so that it may be in the way of a bind there. It is as cheap as stands.
-func (p *Preserved) near(a Address) bool {
+func (p *Preserved) near(a sockaddr.Address) bool {
 	if a.Port() == 0 {
 		return false
 	}
@@ -45,11 +47,11 @@ func (p *Preserved) isAbandoned() bool {
 
 // overlapping returns the preserved sockets of other keys that are in the way of a bind. own is a duplicate of the socket that is to be bound,
 // or -1. alone tells that they are nobody's any more.
-func (p *Preserved) overlapping(k Key, own int) (list []*Socket, alone bool) {
+func (p *Preserved) overlapping(k sockaddr.Key, own int) (list []*Socket, alone bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if s.fd >= 0 && !s.claimed && !s.answers(k) && s.Key.overlaps(k) && !sharePort(k, s.fd, own) {
+		if s.fd >= 0 && !s.claimed && !s.answers(k) && s.Key.Overlaps(k) && !sharePort(k, s.fd, own) {
 			list = append(list, s)
 		}
 	}
@@ -57,7 +59,7 @@ func (p *Preserved) overlapping(k Key, own int) (list []*Socket, alone bool) {
 }
 
 // sharePort tells whether both sockets say that they share their port.
-func sharePort(k Key, fd, own int) bool {
+func sharePort(k sockaddr.Key, fd, own int) bool {
 	both := func(option int) bool {
 		for _, fd := range []int{fd, own} {
 			if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil || on == 0 {
@@ -77,14 +79,14 @@ func (t *Tracker) inTheWay(b *binding) {
 		var why string
 		switch {
 		case s.standing:
-			why = fmt.Sprintf("it binds %s, which overlaps %s that huptime holds: write --listen as the service binds it (tcp6:// is IPv6 only)", b.key.shown(), s.Key.shown())
+			why = fmt.Sprintf("it binds %s, which overlaps %s that huptime holds: write --listen as the service binds it (tcp6:// is IPv6 only)", b.key.Detailed(), s.Key.Detailed())
 		case alone:
 			t.log.Warn("an address is given up for another that overlaps it; clients that wait there are reset",
 				slog.Int("generation", t.generation), slog.String("address", s.String()), slog.String("for", b.key.String()))
 			t.preserved.giveUp(s)
 			continue
 		default:
-			why = fmt.Sprintf("it binds %s, which overlaps %s of the old generation: such a change needs --exec", b.key.shown(), s.Key.shown())
+			why = fmt.Sprintf("it binds %s, which overlaps %s of the old generation: such a change needs --exec", b.key.Detailed(), s.Key.Detailed())
 		}
 		t.mu.Lock()
 		first := t.obstacle == ""

@@ -32,7 +32,7 @@ func (b *binding) permitted(s *Socket) error {
 	switch {
 	case b.address.Family == unix.AF_VSOCK:
 		err = c.MachinePort(b.address.Machine.Port)
-	case b.address.Family == unix.AF_UNIX && b.address.isPath():
+	case b.address.Family == unix.AF_UNIX && b.address.IsPath():
 		var found *paths.Found
 		if found, err = paths.OfThreadChecked(b.r.TID, unix.AT_FDCWD, b.address.Name, c.Search); err == nil {
 			err = found.Ask(func(dir int, _ string) error { return c.Create(dir) })

@@ -10,7 +10,7 @@ import "golang.org/x/sys/unix"
 // postponesPath tells whether the bind of a unix socket is to be answered so.
 func (t *Tracker) postponesPath(b *binding) bool {
 	s := t.preserved.unclaimed(b.key)
-	if s == nil || b.key.datagram() || b.nonblock || !s.NonBlock || s.late || !t.mayPostpone() {
+	if s == nil || b.key.IsDatagram() || b.nonblock || !s.NonBlock || s.late || !t.mayPostpone() {
 		return false
 	}
 	if s.owner == nil || !s.owner.holds(s.Inode) || s.file != nil && !s.file.there() || b.permitted(s) != nil {

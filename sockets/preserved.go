@@ -9,11 +9,13 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Socket is a preserved listening socket.
 type Socket struct {
-	Key      Key
+	Key      sockaddr.Key
 	Inode    uint64 // of the socket, as /proc/PID/fd shows it
 	NonBlock bool   // O_NONBLOCK of the open file description when it was collected
 
@@ -59,7 +61,7 @@ type Socket struct {
 // String is the address, for people.
 func (s *Socket) String() string {
 	if s.Path != "" {
-		return shownUnix(s.Path)
+		return sockaddr.UnixString(s.Path)
 	}
 	return s.Key.String()
 }
@@ -97,7 +99,7 @@ type Preserved struct {
 	stagedBy *Tracker // whose own sockets stand for these; nil where there are none
 	// steerings are of groups that have surplus sockets, confined of those that grow; owned.
 	steerings []steering
-	confined  map[Key]steering
+	confined  map[sockaddr.Key]steering
 }
 
 // Sockets lists all, claimed or not.
@@ -141,7 +143,7 @@ func (p *Preserved) filtered(claimed bool) []*Socket {
 
 // stands tells whether any preserved socket has this address. It is cheap, so
 // that a bind elsewhere costs no look into the process.
-func (p *Preserved) stands(a Address) bool {
+func (p *Preserved) stands(a sockaddr.Address) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
@@ -162,7 +164,7 @@ func (p *Preserved) stands(a Address) bool {
 // as it was.
 //
 // The lock is held while plant runs, so that nobody closes the descriptor.
-func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socket) error) (*Socket, error) {
+func (p *Preserved) claim(k sockaddr.Key, held func(inode uint64) bool, plant func(*Socket) error) (*Socket, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	chosen := p.first(k, func(s *Socket) bool { return !s.claimed && s.staged == nil })
@@ -179,7 +181,7 @@ func (p *Preserved) claim(k Key, held func(inode uint64) bool, plant func(*Socke
 	return chosen, nil
 }
 
-func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
+func (p *Preserved) first(k sockaddr.Key, ok func(*Socket) bool) *Socket {
 	for _, s := range p.sockets {
 		if s.answers(k) && s.fd >= 0 && ok(s) {
 			return s
@@ -191,8 +193,8 @@ func (p *Preserved) first(k Key, ok func(*Socket) bool) *Socket {
 // answers tells whether the socket may be planted for a key. Of standing sockets TCP answers for MPTCP and the other way round: whoever opened
 // the socket chose without knowing the service (huptime and systemd open TCP, Go programs MPTCP, and ask for it), both are reached by the same
 // clients, and there is no other socket that the bind could have.
-func (s *Socket) answers(k Key) bool {
-	if s.standing && s.Key.isTCP() && k.isTCP() {
+func (s *Socket) answers(k sockaddr.Key) bool {
+	if s.standing && s.Key.IsTCP() && k.IsTCP() {
 		k.Protocol = s.Key.Protocol
 	}
 	return s.Key == k
@@ -247,7 +249,7 @@ func (p *Preserved) ListenAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if s.fd < 0 || !s.Key.isTCP() {
+		if s.fd < 0 || !s.Key.IsTCP() {
 			continue
 		}
 		if on, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && on == 0 {

@@ -7,19 +7,21 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
-func tcpKey(addr string) Key {
+func tcpKey(addr string) sockaddr.Key {
 	ap := netip.MustParseAddrPort(addr)
 	family := uint16(unix.AF_INET)
 	if ap.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	return Key{NetNS: 1, Type: unix.SOCK_STREAM, Protocol: unix.IPPROTO_TCP, Address: Address{Family: family, AddrPort: ap}}
+	return sockaddr.Key{NetNS: 1, Type: unix.SOCK_STREAM, Protocol: unix.IPPROTO_TCP, Address: sockaddr.Address{Family: family, AddrPort: ap}}
 }
 
 // preserve makes a Preserved of sockets with these keys and the inodes 1, 2, ..., each with a descriptor.
-func preserve(t *testing.T, keys ...Key) *Preserved {
+func preserve(t *testing.T, keys ...sockaddr.Key) *Preserved {
 	t.Helper()
 	p := &Preserved{}
 	t.Cleanup(p.Close)
@@ -46,7 +48,7 @@ func TestClaimOrder(t *testing.T) {
 	a, b := tcpKey("127.0.0.1:80"), tcpKey("127.0.0.1:81")
 	p := preserve(t, a, b, a, a)
 	held := map[uint64]bool{}
-	claim := func(k Key, plant func(*Socket) error) (uint64, error) {
+	claim := func(k sockaddr.Key, plant func(*Socket) error) (uint64, error) {
 		s, err := p.claim(k, func(inode uint64) bool { return held[inode] }, plant)
 		if s == nil {
 			return 0, err
@@ -62,7 +64,7 @@ func TestClaimOrder(t *testing.T) {
 	}
 	refused := errors.New("refused")
 	for i, step := range []struct {
-		key   Key
+		key   sockaddr.Key
 		plant func(*Socket) error
 		want  uint64
 		err   error
@@ -159,17 +161,17 @@ func TestClaimAndReleaseTogether(t *testing.T) {
 func TestKeyEquality(t *testing.T) {
 	t.Parallel()
 	base := tcpKey("[::]:80")
-	for name, change := range map[string]func(*Key){
-		"namespace": func(k *Key) { k.NetNS = 2 },
-		"type":      func(k *Key) { k.Type = unix.SOCK_SEQPACKET },
-		"protocol":  func(k *Key) { k.Protocol = unix.IPPROTO_MPTCP },
-		"IPv6 only": func(k *Key) { k.V6Only = true },
-		"device":    func(k *Key) { k.Device = 1 },
-		"port":      func(k *Key) { k.Address = tcpKey("[::]:81").Address },
-		"address":   func(k *Key) { k.Address = tcpKey("[::1]:80").Address },
-		"family":    func(k *Key) { k.Address = tcpKey("0.0.0.0:80").Address },
-		"mapped":    func(k *Key) { k.Address = tcpKey("[::ffff:0.0.0.0]:80").Address },
-		"scope":     func(k *Key) { k.Address = tcpKey("[fe80::1%2]:80").Address },
+	for name, change := range map[string]func(*sockaddr.Key){
+		"namespace": func(k *sockaddr.Key) { k.NetNS = 2 },
+		"type":      func(k *sockaddr.Key) { k.Type = unix.SOCK_SEQPACKET },
+		"protocol":  func(k *sockaddr.Key) { k.Protocol = unix.IPPROTO_MPTCP },
+		"IPv6 only": func(k *sockaddr.Key) { k.V6Only = true },
+		"device":    func(k *sockaddr.Key) { k.Device = 1 },
+		"port":      func(k *sockaddr.Key) { k.Address = tcpKey("[::]:81").Address },
+		"address":   func(k *sockaddr.Key) { k.Address = tcpKey("[::1]:80").Address },
+		"family":    func(k *sockaddr.Key) { k.Address = tcpKey("0.0.0.0:80").Address },
+		"mapped":    func(k *sockaddr.Key) { k.Address = tcpKey("[::ffff:0.0.0.0]:80").Address },
+		"scope":     func(k *sockaddr.Key) { k.Address = tcpKey("[fe80::1%2]:80").Address },
 	} {
 		k := base
 		change(&k)
@@ -178,7 +180,7 @@ func TestKeyEquality(t *testing.T) {
 			t.Errorf("another %s: %v, %v", name, s, err)
 		}
 	}
-	for k, want := range map[Key]string{
+	for k, want := range map[sockaddr.Key]string{
 		base: "tcp://[::]:80",
 		{Type: unix.SOCK_STREAM, V6Only: true, Address: base.Address}:                             "tcp://[::]:80 (IPv6 only)",
 		{Type: unix.SOCK_STREAM, Device: 3, Address: tcpKey("1.2.3.4:5").Address}:                 "tcp://1.2.3.4:5 (device 3)",

@@ -13,6 +13,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves.
@@ -91,18 +92,18 @@ func (p *ProbeCommand) Handle(r *notify.Request) notify.Reply {
 // it is none, or can't be told.
 func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
 	length := r.Int(2)
-	if length < sizeofSockaddrIn || length > sizeofSockaddrStorage {
+	if length < sockaddr.SizeofIn || length > sockaddr.SizeofStorage {
 		return netip.AddrPort{}, false
 	}
 	buf := make([]byte, length)
 	err := r.ReadMemory(r.Args[1], buf)
-	if errors.Is(err, unix.EPERM) && (length == sizeofSockaddrIn || length == sizeofSockaddrIn6) {
+	if errors.Is(err, unix.EPERM) && (length == sockaddr.SizeofIn || length == sockaddr.SizeofIn6) {
 		p.strays(fmt.Errorf("process %d may not be looked into: %w", r.TID, err)) // of another user, say
 	}
 	if err != nil || binary.NativeEndian.Uint16(buf) == unix.AF_UNSPEC { // which ends a connection
 		return netip.AddrPort{}, false
 	}
-	address, err := ParseSockaddr(buf)
+	address, err := sockaddr.Parse(buf)
 	if err != nil || address.Family != unix.AF_INET && address.Family != unix.AF_INET6 || address.Port() == 0 {
 		return netip.AddrPort{}, false
 	}
@@ -110,7 +111,7 @@ func (p *ProbeCommand) target(r *notify.Request) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false // a datagram's is no connection
 	}
 	ip := reached(address.AddrPort.Addr())
-	if !ip.IsLoopback() && !isLocal(ip) {
+	if !ip.IsLoopback() && !sockaddr.IsLocal(ip) {
 		return netip.AddrPort{}, false
 	}
 	theirs, err := proc.NetNS(r.TID)
@@ -146,7 +147,7 @@ func (p *ProbeCommand) unclaimed(r *notify.Request, target netip.AddrPort) notif
 	if p.t.preserved == nil {
 		return p.connectsElsewhere()
 	}
-	s := p.t.preserved.awaited(func(s *Socket) bool { return s.Key.isTCP() && s.Key.reachedBy(target) })
+	s := p.t.preserved.awaited(func(s *Socket) bool { return s.Key.IsTCP() && s.Key.ReachedBy(target) })
 	if s == nil || !r.Valid() {
 		return p.connectsElsewhere()
 	}
@@ -182,7 +183,7 @@ var errOnlyOne = errors.New("nobody else has clients there")
 var errBound = errors.New("the command has bound the socket itself")
 
 // lead sees to it that the connection comes to the generation.
-func (p *ProbeCommand) lead(r *notify.Request, target netip.AddrPort, keys []Key) error {
+func (p *ProbeCommand) lead(r *notify.Request, target netip.AddrPort, keys []sockaddr.Key) error {
 	apart, err := p.t.aimAt(keys, target)
 	if err != nil {
 		return err

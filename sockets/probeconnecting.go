@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // connecting is the socket that a command is about to connect.
@@ -45,8 +46,8 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 		s.close()
 		return connecting{own: -1}, notify.ErrTargetGone
 	}
-	key, err := describe(s.own, r.TID)
-	if err == nil && !key.isTCP() {
+	key, err := sockaddr.Describe(s.own, r.TID)
+	if err == nil && !key.IsTCP() {
 		err = errOnlyOne // a datagram's is no connection
 	}
 	var name unix.Sockaddr
@@ -57,7 +58,7 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 		s.close()
 		return connecting{own: -1}, err
 	}
-	address, _ := SockaddrOf(name)
+	address, _ := sockaddr.Of(name)
 	s.family, s.proto, s.port = int(key.Address.Family), key.Protocol, address.Port()
 	s.bound = s.port != 0 || !address.AddrPort.Addr().Unmap().IsUnspecified()
 	return s, nil

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // probeSource are the ports that probes of one generation come from. A client from elsewhere may have the same
@@ -53,7 +55,7 @@ func holdPort() (heldPort, error) {
 		unix.Close(fd)
 		return heldPort{}, fmt.Errorf("cannot choose a port for probes: %w", err)
 	}
-	address, _ := SockaddrOf(name)
+	address, _ := sockaddr.Of(name)
 	return heldPort{address.Port(), fd}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // plantRenamed answers a rename by which a starting generation puts a socket of its own, bound under a name that is
@@ -52,7 +53,7 @@ func (t *Tracker) plantRenamed(r *notify.Request, k *guardedPath, from *paths.Fo
 	t.mu.Unlock()
 	t.forget(inode)
 	if found, err := k.socket.file.found.Clone(); err == nil {
-		t.binds(s.Inode, boundName{Address{Family: unix.AF_UNIX, Name: s.Path}, found})
+		t.binds(s.Inode, boundName{sockaddr.Address{Family: unix.AF_UNIX, Name: s.Path}, found})
 	}
 	if listened || datagram {
 		t.note(r, s.Inode, true)

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // reuseport is the SO_REUSEPORT group of one key, in which each generation has sockets of its own (see
@@ -18,7 +20,7 @@ import (
 // in step. A socket is added at the end, and where one leaves, the last one takes its place
 // (net/core/sock_reuseport.c). An answer beyond the end is as good as no program: any socket may be chosen.
 type reuseport struct {
-	key Key
+	key sockaddr.Key
 	all *reuseports
 
 	mu    sync.Mutex
@@ -69,12 +71,12 @@ func (g *reuseport) look() error {
 		inode := uint64(s.Inode)
 		// Others of this address may differ in V6ONLY or their device.
 		home := g.all.home(inode)
-		if (home == nil || home == g) && sameHost(s.Local.Addr(), g.key.Address.AddrPort.Addr()) {
+		if (home == nil || home == g) && sockaddr.SameHost(s.Local.Addr(), g.key.Address.AddrPort.Addr()) {
 			live = append(live, inode)
 		}
 	}
 	// TCP sockets of IPv6 are added to the kernel's chain at its end, all others at its head: see joinOrder.
-	if g.key.datagram() || g.key.Address.Family != unix.AF_INET6 {
+	if g.key.IsDatagram() || g.key.Address.Family != unix.AF_INET6 {
 		slices.Reverse(live)
 	}
 	for i := 0; i < len(g.array); i++ {
@@ -94,14 +96,14 @@ func (g *reuseport) look() error {
 }
 
 // listeners lists the sockets at the port of a key that clients come to, in the order of the kernel's chain.
-func listeners(k Key) ([]inetSocket, error) {
+func listeners(k sockaddr.Key) ([]inetSocket, error) {
 	diag, err := NewDiag()
 	if err != nil {
 		return nil, err
 	}
 	defer diag.Close()
 	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
-	if k.datagram() {
+	if k.IsDatagram() {
 		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
 	}
 	return diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
@@ -191,7 +193,7 @@ func (g *reuseport) byAny(attach func(fd int) error) error {
 
 // help adds a socket of the supervisor's own. g.mu is held.
 func (g *reuseport) help(s *Socket, attach func(fd int) error) error {
-	if s.Key.datagram() {
+	if s.Key.IsDatagram() {
 		return fmt.Errorf("%w: %w", errUnsteered, unix.EINVAL) // what came to it would be lost
 	}
 	fd, err := plainMember(s, attach)

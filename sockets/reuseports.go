@@ -4,25 +4,27 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // reuseports are the groups of all generations.
 type reuseports struct {
 	mu   sync.Mutex
-	list map[Key]*reuseport
+	list map[sockaddr.Key]*reuseport
 
 	noting sync.Mutex // may be locked while a group is
 	homes  map[uint64]*reuseport
 }
 
 // of returns the group of a key, which it makes if need be.
-func (r *reuseports) of(k Key) *reuseport {
+func (r *reuseports) of(k sockaddr.Key) *reuseport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.list[k]
 	if g == nil {
 		if r.list == nil {
-			r.list = make(map[Key]*reuseport)
+			r.list = make(map[sockaddr.Key]*reuseport)
 		}
 		g = &reuseport{key: k, all: r, of: make(map[uint64]*Tracker), helper: -1}
 		r.list[k] = g
@@ -78,7 +80,7 @@ func (r *reuseports) forget(t *Tracker) {
 }
 
 // outsiders tells whether a socket that is none of huptime's generations' has an address that overlaps the key.
-func (r *reuseports) outsiders(k Key, ours func(inode uint64) bool) (bool, error) {
+func (r *reuseports) outsiders(k sockaddr.Key, ours func(inode uint64) bool) (bool, error) {
 	for _, family := range []uint16{unix.AF_INET, unix.AF_INET6} {
 		at := k
 		at.Address.Family = family
@@ -89,8 +91,8 @@ func (r *reuseports) outsiders(k Key, ours func(inode uint64) bool) (bool, error
 		for _, s := range list {
 			// V6ONLY can't be seen; that of the caller's own stands for both, so a socket that leaves IPv4 to
 			// others does not count.
-			other := Key{NetNS: k.NetNS, Type: k.Type, V6Only: k.V6Only, Address: Address{Family: family, AddrPort: s.Local}}
-			if other.overlaps(k) && !ours(uint64(s.Inode)) && r.home(uint64(s.Inode)) == nil {
+			other := sockaddr.Key{NetNS: k.NetNS, Type: k.Type, V6Only: k.V6Only, Address: sockaddr.Address{Family: family, AddrPort: s.Local}}
+			if other.Overlaps(k) && !ours(uint64(s.Inode)) && r.home(uint64(s.Inode)) == nil {
 				return true, nil
 			}
 		}

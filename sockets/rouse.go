@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/paths"
+	"huptime/sockets/sockaddr"
 )
 
 // How often the queues are looked at: soon at first, for a client that a look finds and the next one too may be one that nobody was woken for.
@@ -36,7 +37,7 @@ func (p *Preserved) Rouse() func(ctx context.Context) {
 func RouseAt(sockets []*Socket) func(ctx context.Context) {
 	var queues []queue
 	for _, s := range sockets {
-		if s.Key.datagram() || s.Key.Address.Family == unix.AF_VSOCK {
+		if s.Key.IsDatagram() || s.Key.Address.Family == unix.AF_VSOCK {
 			continue
 		}
 		if q, ok := queueOf(s); ok {
@@ -73,7 +74,7 @@ const naiveLooks = 4
 // queue is the accept queue of a listening socket.
 type queue struct {
 	fd     int // owned
-	key    Key
+	key    sockaddr.Key
 	name   string       // of a unix socket: Socket.Path
 	file   *paths.Found // of a unix socket with a path; owned
 	naive  bool         // whoever takes a connection does nothing but accept, and may complain of one that asks nothing
@@ -136,7 +137,7 @@ func rouse(queues []queue) {
 // waiting is how many clients are in the queue: of a listening TCP socket tcpi_unacked says that (tcp_get_info in net/ipv4/tcp.c). Of others it is known whether
 // there are any.
 func (q *queue) waiting() uint32 {
-	if !q.key.isTCP() {
+	if !q.key.IsTCP() {
 		polled := []unix.PollFd{{Fd: int32(q.fd), Events: unix.POLLIN}}
 		n, _ := unix.Poll(polled, 0)
 		return uint32(max(n, 0))
@@ -160,7 +161,7 @@ func (q *queue) connect() {
 			return
 		}
 		err = unix.Connect(fd, to)
-		if q.key.isTCP() {
+		if q.key.IsTCP() {
 			ownVisits.note(fd, q.key.Address.Port())
 		}
 		if err == nil && q.key.Address.Family == unix.AF_UNIX {
@@ -189,7 +190,7 @@ func (q *queue) reach() []unix.Sockaddr {
 	case q.key.Address.Family == unix.AF_INET && addr.IsUnspecified():
 		return []unix.Sockaddr{&unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}}
 	case !addr.IsUnspecified():
-		return []unix.Sockaddr{q.key.Address.sockaddr()} // a link-local one with its interface
+		return []unix.Sockaddr{q.key.Address.Sockaddr()} // a link-local one with its interface
 	case q.key.V6Only:
 		return []unix.Sockaddr{&unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}}}
 	}

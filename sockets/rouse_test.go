@@ -16,6 +16,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // The kernel tells one of those who wait with EPOLLEXCLUSIVE of a client. Where that one is gated before it has accepted, the new generation is
@@ -81,7 +82,7 @@ func TestRouse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := describe(fd, unix.Getpid())
+			key, err := sockaddr.Describe(fd, unix.Getpid())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,8 +90,8 @@ func TestRouse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			address, _ := SockaddrOf(name)
-			s := &Socket{Key: key.at(address), fd: fd, claimed: true}
+			address, _ := sockaddr.Of(name)
+			s := &Socket{Key: key.At(address), fd: fd, claimed: true}
 			p := &Preserved{sockets: []*Socket{s}}
 			ctx, cancel := context.WithCancel(context.Background())
 			over := make(chan struct{})
@@ -153,8 +154,8 @@ func linkLocals() (list []string) {
 // TestFaultD10LinkLocal: the wake-up names the interface of a link-local address.
 func TestFaultD10LinkLocal(t *testing.T) {
 	t.Parallel()
-	address := Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort("[fe80::1%7]:80")}
-	q := queue{key: Key{Type: unix.SOCK_STREAM, Protocol: unix.IPPROTO_TCP}.at(address)}
+	address := sockaddr.Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort("[fe80::1%7]:80")}
+	q := queue{key: sockaddr.Key{Type: unix.SOCK_STREAM, Protocol: unix.IPPROTO_TCP}.At(address)}
 	to := q.reach()
 	if len(to) != 1 {
 		t.Fatalf("%v", to)

@@ -5,16 +5,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // A link-local address is of an interface, whichever way that is said.
 func TestScopedKey(t *testing.T) {
 	t.Parallel()
-	at := func(addr string, device int) Key {
-		return Key{Type: unix.SOCK_STREAM, Device: device}.at(Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort(addr)})
+	at := func(addr string, device int) sockaddr.Key {
+		return sockaddr.Key{Type: unix.SOCK_STREAM, Device: device}.At(sockaddr.Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort(addr)})
 	}
 	want := at("[fe80::1%4]:80", 0)
-	for _, k := range []Key{at("[fe80::1]:80", 4), at("[fe80::1%4]:80", 4)} {
+	for _, k := range []sockaddr.Key{at("[fe80::1]:80", 4), at("[fe80::1%4]:80", 4)} {
 		if k != want {
 			t.Errorf("%v, want %v", k, want)
 		}
@@ -31,8 +33,8 @@ func TestScopedKey(t *testing.T) {
 func TestRescope(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(1, "", nil, nil, NewKnocks(), nil)
-	address := func(addr string) Address {
-		return Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort(addr)}
+	address := func(addr string) sockaddr.Address {
+		return sockaddr.Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort(addr)}
 	}
 	tracker.binds(7, boundName{address: address("[fe80::1%4]:80")})
 	for _, test := range []struct {
@@ -45,7 +47,7 @@ func TestRescope(t *testing.T) {
 		{8, "[fe80::1]:80", "[fe80::1]:80"},
 		{7, "[::1]:80", "[::1]:80"},
 	} {
-		s := &Socket{Inode: test.inode, Key: Key{}.at(address(test.is))}
+		s := &Socket{Inode: test.inode, Key: sockaddr.Key{}.At(address(test.is))}
 		if tracker.rescope(s); s.Key.Address.AddrPort.String() != test.want {
 			t.Errorf("%d, %s: %v, want %s", test.inode, test.is, s.Key, test.want)
 		}

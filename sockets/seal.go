@@ -83,7 +83,7 @@ func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
 		return fmt.Errorf("process %d: %w", pid, errURing)
 	}
 	entries := registrations([]int{pid}, g.streams())
-	list, err := g.holdings(pid, descriptors, func(s *Socket, _ proc.Descriptor) bool { return !s.Key.datagram() })
+	list, err := g.holdings(pid, descriptors, func(s *Socket, _ proc.Descriptor) bool { return !s.Key.IsDatagram() })
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (p *datagramProcess) sealFrozen(f *remote.Frozen, code abi.ABI, waited map[
 	list, err := p.g.holdings(p.pid, descriptors, func(s *Socket, d proc.Descriptor) bool {
 		// One that only epoll told of stays, for the answers; unless it is read all the time, and nobody waits.
 		stays := p.silenced[d.Number] && !waited[d.Number] && idle
-		return s.Key.datagram() && !stays
+		return s.Key.IsDatagram() && !stays
 	})
 	if err != nil || len(list) == 0 {
 		return err == nil, err

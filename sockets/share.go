@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // sharing is how several copies of the service in one generation come to one address (--multi): the first
@@ -16,7 +17,7 @@ type sharing struct {
 	own    bool // each has its own
 
 	mu    sync.Mutex
-	first map[Key]owner // who made the socket of this key
+	first map[sockaddr.Key]owner // who made the socket of this key
 }
 
 // owner is the process that was let bind an address, with the socket that it bound.
@@ -28,7 +29,7 @@ type owner struct {
 // Share says that the generation is that many copies of the service. With own each copy gets a socket of its own in one
 // SO_REUSEPORT group; otherwise they share one. Call it before the generation makes its first call. It needs Keep to run.
 func (t *Tracker) Share(copies int, own bool) {
-	t.sharing = &sharing{copies: copies, own: own, first: make(map[Key]owner)}
+	t.sharing = &sharing{copies: copies, own: own, first: make(map[sockaddr.Key]owner)}
 }
 
 // How long a copy's bind waits for the copy that came first to listen, and how often it looks.
@@ -117,7 +118,7 @@ func (t *Tracker) comesFirst(b *binding) {
 }
 
 // ownerOf returns who made the socket of a key: candidate, where nobody has yet.
-func (s *sharing) ownerOf(k Key, candidate owner) owner {
+func (s *sharing) ownerOf(k sockaddr.Key, candidate owner) owner {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.first[k]; !ok {
@@ -127,7 +128,7 @@ func (s *sharing) ownerOf(k Key, candidate owner) owner {
 }
 
 // replace makes by the owner, unless somebody else has become it meanwhile.
-func (s *sharing) replace(k Key, old, by owner) bool {
+func (s *sharing) replace(k sockaddr.Key, old, by owner) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.first[k] != old {

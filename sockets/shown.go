@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // claims fills in what the generation has claimed of the preserved sockets, and returns by inode those that it must be seen to wait on.
@@ -17,7 +18,7 @@ func (t *Tracker) claims(r *readiness) map[uint64]*Socket {
 	if t.preserved == nil {
 		return must
 	}
-	claimed := make(map[Key]bool)
+	claimed := make(map[sockaddr.Key]bool)
 	for _, inode := range t.listeningInodes() {
 		if s := t.standsFor(inode); s != nil { // a socket of its own, see Stage
 			must[inode] = s

@@ -23,7 +23,7 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf co
 			continue
 		}
 		e.entries = append(e.entries, r)
-		e.datagrams = e.datagrams || g.socket(r.inode).Key.datagram()
+		e.datagrams = e.datagrams || g.socket(r.inode).Key.IsDatagram()
 		if _, ok := e.sockets[r.inode]; ok {
 			continue
 		}

@@ -3,6 +3,8 @@ package sockets
 import (
 	"errors"
 	"log/slog"
+
+	"huptime/sockets/sockaddr"
 )
 
 // stage is what a generation has of sockets of its own beside those that were preserved for it.
@@ -13,16 +15,16 @@ type stage struct {
 	copyCaller func(pid, fd int) (int, error)
 
 	// Under Tracker.mu:
-	mine     map[uint64]ownSocket // what the generation has bound or was given, by inode
-	set      map[uint64]struct{}  // sockets that have SO_REUSEPORT from the supervisor
-	taken    map[uint64]struct{}  // sockets from which the supervisor has taken it for a bind that was to fail
-	groups   map[Key]staged       // with what is preserved there
-	switched bool                 // the clients are the generation's
-	fetched  map[uint64]int       // duplicates of callers' sockets, see bindAnew; owned
-	barred   map[int]bool         // processes that can't be made to send one
-	instead  map[Key]string       // why an address is planted
+	mine     map[uint64]ownSocket    // what the generation has bound or was given, by inode
+	set      map[uint64]struct{}     // sockets that have SO_REUSEPORT from the supervisor
+	taken    map[uint64]struct{}     // sockets from which the supervisor has taken it for a bind that was to fail
+	groups   map[sockaddr.Key]staged // with what is preserved there
+	switched bool                    // the clients are the generation's
+	fetched  map[uint64]int          // duplicates of callers' sockets, see bindAnew; owned
+	barred   map[int]bool            // processes that can't be made to send one
+	instead  map[sockaddr.Key]string // why an address is planted
 	// postponed are sockets that were bound and that are decided about when they listen: see decide.
-	postponed map[uint64]Key
+	postponed map[uint64]sockaddr.Key
 	decided   map[uint64]*Socket  // what was planted in place of them
 	blocking  map[uint64]struct{} // sockets that were blocking at their listen
 	pruned    int                 // how many of mine were left when they were last looked through
@@ -35,9 +37,9 @@ type staged struct {
 }
 
 func newStage() *stage {
-	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]Key), decided: make(map[uint64]*Socket), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
+	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]sockaddr.Key), decided: make(map[uint64]*Socket), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
 		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
-		groups: make(map[Key]staged), instead: make(map[Key]string)}
+		groups: make(map[sockaddr.Key]staged), instead: make(map[sockaddr.Key]string)}
 }
 
 // Stage gives the generation sockets of its own, which get no clients until Switch. It is for every
@@ -104,7 +106,7 @@ func (t *Tracker) standsFor(inode uint64) *Socket {
 // its key without getting any clients, or, where there are none, so that a later generation's can. It is not
 // ok where the bind is to be answered as ever.
 func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
-	if !b.key.stageable() {
+	if !b.key.Shareable() {
 		return false, nil
 	}
 	if b.own < 0 {
@@ -175,14 +177,14 @@ func (t *Tracker) stageOne(b *binding) (ok bool, err error) {
 }
 
 // stagesAt tells whether the generation has sockets of its own behind preserved ones of the key.
-func (t *Tracker) stagesAt(k Key) bool {
+func (t *Tracker) stagesAt(k sockaddr.Key) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.stage.groups[k].reuseport != nil
 }
 
 // instead notes, and says once, why an address is planted.
-func (t *Tracker) instead(k Key, why error) {
+func (t *Tracker) instead(k sockaddr.Key, why error) {
 	if errors.Is(why, errNotNow) {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // launchStaged starts a generation with sockets of its own.
@@ -105,7 +106,7 @@ func TestStage(t *testing.T) {
 					t.Errorf("%d of %d clients reached the new generation", n, sent)
 				}
 				for range 64 * count {
-					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+					ask(t, sockaddr.Key{Type: kind.kind, Address: addressOf(kind.target(at))})
 				}
 				for i, s := range news {
 					if kind.takes(t, next.puppet, s) == 0 {

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // errNotNow: there is no reason to stage this bind, and none to speak of it.
@@ -14,7 +16,7 @@ var errNotNow = errors.New("nothing to stage")
 
 // stageable lists the preserved sockets that a socket of the key, made by a user, may stand behind; none
 // where there is no such address. The error says why it may not be bound beside them.
-func (p *Preserved) stageable(k Key, own callersSocket, switched, gap bool) (list []*Socket, why error) {
+func (p *Preserved) stageable(k sockaddr.Key, own callersSocket, switched, gap bool) (list []*Socket, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	overlaps := false
@@ -23,7 +25,7 @@ func (p *Preserved) stageable(k Key, own callersSocket, switched, gap bool) (lis
 			continue
 		}
 		if !s.answers(k) {
-			overlaps = overlaps || s.Key.overlaps(k)
+			overlaps = overlaps || s.Key.Overlaps(k)
 			continue
 		}
 		if err := s.stageable(k, own); err != nil {
@@ -40,7 +42,7 @@ func (p *Preserved) stageable(k Key, own callersSocket, switched, gap bool) (lis
 	return list, nil
 }
 
-func (s *Socket) stageable(k Key, own callersSocket) error {
+func (s *Socket) stageable(k sockaddr.Key, own callersSocket) error {
 	switch {
 	case s.standing:
 		return errors.New("huptime holds the socket (--listen)")
@@ -59,7 +61,7 @@ func (s *Socket) stageable(k Key, own callersSocket) error {
 	if sharesPort(s.fd) {
 		return nil
 	}
-	if k.datagram() {
+	if k.IsDatagram() {
 		return errors.New("the old socket was bound without SO_REUSEPORT: datagrams could be lost")
 	}
 	// It may get the option late, but its connections have not got it: SO_REUSEADDR is what lets

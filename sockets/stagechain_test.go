@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // One generation after the other: what a restart leaves of the kernel's state is nothing, and one that fails
@@ -110,7 +111,7 @@ func TestStageDrain(t *testing.T) {
 func (p *puppet) closeConnection(t *testing.T, fd int) {
 	t.Helper()
 	if r := p.Call(t, 0, unix.SYS_GETPEERNAME, fd, make([]byte, 128), []byte{128, 0, 0, 0}); r.Errno == 0 {
-		if a, err := ParseSockaddr(r.Memory[1][:sizeofSockaddrIn]); err == nil && a.Family == unix.AF_INET {
+		if a, err := sockaddr.Parse(r.Memory[1][:sockaddr.SizeofIn]); err == nil && a.Family == unix.AF_INET {
 			p.Must(t, 0, unix.SYS_CLOSE, fd)
 		}
 	}
@@ -137,13 +138,13 @@ func TestStageDenied(t *testing.T) {
 					t.Fatal("planted:", why)
 				}
 				for range 8 {
-					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+					ask(t, sockaddr.Key{Type: kind.kind, Address: addressOf(kind.target(at))})
 				}
 				if err := next.tracker.Switch(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				for range 8 {
-					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+					ask(t, sockaddr.Key{Type: kind.kind, Address: addressOf(kind.target(at))})
 				}
 				if a, b := kind.takes(t, old.puppet, was), kind.takes(t, next.puppet, is); a != 8 || b != 8 {
 					t.Errorf("%d came to the old one, %d to the new one", a, b)
@@ -181,7 +182,7 @@ func TestStageSuddenEnd(t *testing.T) {
 				eventually(t, "it is over", func() bool { return len(group(old.PID)) == 0 })
 				preserved.Abandoned()
 				for range 8 {
-					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+					ask(t, sockaddr.Key{Type: kind.kind, Address: addressOf(kind.target(at))})
 				}
 				if !early {
 					next.Must(t, 0, unix.SYS_LISTEN, is.fd, 4096)
@@ -209,7 +210,7 @@ func TestSwitchBackCounts(t *testing.T) {
 			kind.listens(t, next.puppet, at)
 			come := func(n int) {
 				for range n {
-					ask(t, Key{Type: kind.kind, Address: addressOf(kind.target(at))})
+					ask(t, sockaddr.Key{Type: kind.kind, Address: addressOf(kind.target(at))})
 				}
 			}
 			come(5)

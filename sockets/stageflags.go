@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // A plant changes O_NONBLOCK for both generations where the new version wants it otherwise than the old one: it belongs to the open file
@@ -27,7 +28,7 @@ func (t *Tracker) postpones(b *binding) bool {
 	if b.key.Address.Family == unix.AF_UNIX {
 		return t.postponesPath(b)
 	}
-	if t.stage.on || !b.key.isTCP() || !b.key.stageable() {
+	if t.stage.on || !b.key.IsTCP() || !b.key.Shareable() {
 		return false
 	}
 	s := t.preserved.unclaimed(b.key)
@@ -62,7 +63,7 @@ func (t *Tracker) setsFlagLate(inode uint64) bool {
 }
 
 // unclaimed is the first unclaimed socket of a key, or nil.
-func (p *Preserved) unclaimed(k Key) *Socket {
+func (p *Preserved) unclaimed(k sockaddr.Key) *Socket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.first(k, func(s *Socket) bool { return !s.claimed && s.staged == nil })
@@ -162,7 +163,7 @@ func (t *Tracker) decidedBefore(r *notify.Request, s *Socket) (planted bool) {
 }
 
 // bindingOf describes what a caller has bound that is about to listen. The caller closes it.
-func (t *Tracker) bindingOf(r *notify.Request, key Key) (*binding, bool) {
+func (t *Tracker) bindingOf(r *notify.Request, key sockaddr.Key) (*binding, bool) {
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
 		return nil, false

@@ -7,11 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockaddr"
 )
 
 // ownSocket is a socket at an address that the generation has bound.
 type ownSocket struct {
-	key     Key
+	key     sockaddr.Key
 	asked   bool // the service has set SO_REUSEPORT
 	planted bool // it is a preserved one
 }
@@ -66,11 +67,11 @@ func (t *Tracker) take(b *binding, own callersSocket, asked bool) error {
 // alreadyHas tells whether the generation has a socket in the way of this bind, which then has to fail:
 // services look for a free port so, or find out that they run already. Where the service has set SO_REUSEPORT
 // on both it means to share.
-func (t *Tracker) alreadyHas(k Key, inode uint64, asked bool) bool {
+func (t *Tracker) alreadyHas(k sockaddr.Key, inode uint64, asked bool) bool {
 	inWay := make(map[uint64]struct{})
 	t.mu.Lock()
 	for other, own := range t.stage.mine {
-		if other != inode && own.key.overlaps(k) && !(asked && own.asked) {
+		if other != inode && own.key.Overlaps(k) && !(asked && own.asked) {
 			inWay[other] = struct{}{}
 		}
 	}
@@ -92,7 +93,7 @@ func (t *Tracker) alreadyHas(k Key, inode uint64, asked bool) bool {
 
 // nowHas notes that a preserved socket is the generation's.
 func (t *Tracker) nowHas(b *binding, s *Socket) {
-	if !b.key.stageable() {
+	if !b.key.Shareable() {
 		return
 	}
 	if g := t.knocks.ports.home(s.Inode); g != nil {

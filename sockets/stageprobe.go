@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Errors of DialProbe that callers tell apart.
@@ -135,10 +137,10 @@ func (t *Tracker) aim(network string, target netip.AddrPort) error {
 }
 
 // keysAt lists the addresses of the generation that a client of this one may come to, and tells whether it shares one's socket with its predecessor.
-func (t *Tracker) keysAt(network string, target netip.AddrPort) (keys []Key, shared bool) {
+func (t *Tracker) keysAt(network string, target netip.AddrPort) (keys []sockaddr.Key, shared bool) {
 	t.mu.Lock()
 	for _, own := range t.stage.mine {
-		if own.key.datagram() == (network[0] == 'u') && own.key.takes(target) {
+		if own.key.IsDatagram() == (network[0] == 'u') && own.key.Takes(target) {
 			keys = append(keys, own.key)
 			shared = shared || own.planted
 		}
@@ -148,7 +150,7 @@ func (t *Tracker) keysAt(network string, target netip.AddrPort) (keys []Key, sha
 }
 
 // aimAt is aim for these addresses. It tells whether what is no probe's comes to another generation there.
-func (t *Tracker) aimAt(keys []Key, target netip.AddrPort) (apart bool, err error) {
+func (t *Tracker) aimAt(keys []sockaddr.Key, target netip.AddrPort) (apart bool, err error) {
 	found := false
 	for _, k := range keys {
 		g := t.knocks.ports.of(k)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Switch sends all clients to the generation's own sockets. Its predecessor's are surplus from then on: the
@@ -133,7 +135,7 @@ func (g *reuseport) waiting(t *Tracker) (count int) {
 	for _, s := range list {
 		switch {
 		case g.of[uint64(s.Inode)] != t || s.waiting == 0:
-		case g.key.datagram():
+		case g.key.IsDatagram():
 			count++
 		default:
 			count += int(s.waiting)
@@ -199,7 +201,7 @@ func (p *Preserved) retire(g *reuseport) {
 }
 
 // clientsAt lists the clients of a port at this moment, of whatever generation: who is among them came before the switch.
-func clientsAt(k Key) map[netip.AddrPort]struct{} {
+func clientsAt(k sockaddr.Key) map[netip.AddrPort]struct{} {
 	clients := handshakes(k)
 	if clients == nil {
 		return nil // datagrams have none

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/paths"
+	"huptime/sockets/sockaddr"
 )
 
 // Standing are the sockets that the supervisor holds for its whole life, whatever generation serves them: those that it opens
@@ -116,9 +117,9 @@ func standingSocket(fd int, own uint64) (*Socket, error) {
 		return nil, errors.New("it has no name")
 	}
 	s.Path = info.name
-	address := Address{Family: unix.AF_UNIX, Name: info.name}
-	s.Key = s.Key.at(address)
-	if !address.isPath() {
+	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.name}
+	s.Key = s.Key.At(address)
+	if !address.IsPath() {
 		return s, nil
 	}
 	if !strings.HasPrefix(info.name, "/") {

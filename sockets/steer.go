@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // steer notes that the service attaches a program of its own to the SO_REUSEPORT group of a socket. The call runs.
@@ -26,27 +27,27 @@ func (t *Tracker) steer(r *notify.Request) notify.Reply {
 }
 
 // addressAt is what the caller's socket is bound to; none where that can't be told.
-func addressAt(r *notify.Request) Address {
+func addressAt(r *notify.Request) sockaddr.Address {
 	pid, err := proc.Tgid(r.TID)
 	if err != nil {
-		return Address{}
+		return sockaddr.Address{}
 	}
 	fd, err := duplicate(pid, r.FD())
 	if err != nil {
-		return Address{}
+		return sockaddr.Address{}
 	}
 	defer unix.Close(fd)
 	name, err := unix.Getsockname(fd)
 	if err != nil {
-		return Address{}
+		return sockaddr.Address{}
 	}
-	address, _ := SockaddrOf(name)
+	address, _ := sockaddr.Of(name)
 	return address
 }
 
 // nowSteered notes that a generation attaches its own program to a group that it may have of these: what is attached from now on is not the
 // supervisor's to take away or to replace.
-func (p *Preserved) nowSteered(inode uint64, address Address) {
+func (p *Preserved) nowSteered(inode uint64, address sockaddr.Address) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // handshakes lists the clients whose connection to the port of a socket is being made at this moment: it may come to any socket of the group
 // yet. None for datagrams.
-func handshakes(k Key) map[netip.AddrPort]struct{} {
-	if k.datagram() {
+func handshakes(k sockaddr.Key) map[netip.AddrPort]struct{} {
+	if k.IsDatagram() {
 		return nil
 	}
 	diag, err := NewDiag()
@@ -24,7 +26,7 @@ func handshakes(k Key) map[netip.AddrPort]struct{} {
 	return handshakesAt(diag, k)
 }
 
-func handshakesAt(diag *Diag, k Key) map[netip.AddrPort]struct{} {
+func handshakesAt(diag *Diag, k sockaddr.Key) map[netip.AddrPort]struct{} {
 	// TCP_NEW_SYN_RECV is what a request is in (Linux 4.4), TCP_SYN_RECV what it is asked for and shown as.
 	list, err := diag.inetSockets(uint8(k.Address.Family), unix.IPPROTO_TCP, 1<<tcpSynReceived|1<<tcpNewSynReceived, k.Address.Port())
 	if err != nil {
@@ -148,7 +150,7 @@ func (p *Preserved) connecting(s *Socket, now map[netip.AddrPort]struct{}) int {
 func (d *drain) empty(from *Preserved, s *Socket) bool {
 	k := s.Key
 	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
-	if k.datagram() {
+	if k.IsDatagram() {
 		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
 	}
 	if from.connecting(s, nil) > 0 {

@@ -100,7 +100,7 @@ func (t *Tracker) gateRest(ctx context.Context, g *gate) error {
 func (t *Tracker) plan(sockets []*Socket) (first []*Socket, rest [][]*Socket) {
 	var streams []*Socket
 	for _, s := range sockets {
-		if !s.Key.datagram() {
+		if !s.Key.IsDatagram() {
 			streams = append(streams, s)
 		}
 	}
@@ -114,7 +114,7 @@ func (t *Tracker) plan(sockets []*Socket) (first []*Socket, rest [][]*Socket) {
 	}
 	var later []*Socket
 	for _, s := range sockets {
-		if s.Key.datagram() || used[s].outside && !used[s].inner {
+		if s.Key.IsDatagram() || used[s].outside && !used[s].inner {
 			first = append(first, s)
 		} else {
 			later = append(later, s)

@@ -13,6 +13,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // gateAndKeep gates the old generation. The supervisor keeps its duplicates, as it does during probation.
@@ -122,8 +123,8 @@ func TestUngateBlockedAccept(t *testing.T) {
 			if got.Errno != 0 {
 				t.Fatalf("accept: %v", got.Errno)
 			}
-			raw := r.old.Call(t, i+1, unix.SYS_GETPEERNAME, got.Value, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
-			from, err := ParseSockaddr(raw.Memory[1][:16])
+			raw := r.old.Call(t, i+1, unix.SYS_GETPEERNAME, got.Value, make([]byte, sockaddr.SizeofStorage), []byte{sockaddr.SizeofStorage, 0, 0, 0})
+			from, err := sockaddr.Parse(raw.Memory[1][:16])
 			if err != nil || peers[from.AddrPort.String()] == nil {
 				t.Fatalf("accepted %v, %v", from, err)
 			}
@@ -404,8 +405,8 @@ func TestUngateWorkers(t *testing.T) {
 					continue
 				}
 				w, got := workers[i+1], call.Wait(t)
-				raw := w.Call(t, 1, unix.SYS_GETPEERNAME, got.Value, make([]byte, sizeofSockaddrStorage), []byte{sizeofSockaddrStorage, 0, 0, 0})
-				if from, err := ParseSockaddr(raw.Memory[1][:16]); err == nil && clients[from.AddrPort.String()] != nil {
+				raw := w.Call(t, 1, unix.SYS_GETPEERNAME, got.Value, make([]byte, sockaddr.SizeofStorage), []byte{sockaddr.SizeofStorage, 0, 0, 0})
+				if from, err := sockaddr.Parse(raw.Memory[1][:16]); err == nil && clients[from.AddrPort.String()] != nil {
 					answers(t, w, 1, got.Value, clients[from.AddrPort.String()])
 					delete(clients, from.AddrPort.String())
 				}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockaddr"
 )
 
 // Some connections to the service are huptime's own: those that wake somebody up (queue.connect), and probes. They
@@ -46,7 +48,7 @@ func (v *visits) note(fd int, port uint16) {
 	if err != nil {
 		return
 	}
-	if a, ok := SockaddrOf(name); ok && a.AddrPort.IsValid() {
+	if a, ok := sockaddr.Of(name); ok && a.AddrPort.IsValid() {
 		v.add(visit{plain(a.AddrPort), port})
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockaddr"
 )
 
 // freeVsockPort skips the test where the kernel has no AF_VSOCK.
@@ -29,7 +30,7 @@ func freeVsockPort(t *testing.T, kind int) uint32 {
 }
 
 func rawVsock(cid, port uint32) []byte {
-	b := make([]byte, sizeofSockaddrVM)
+	b := make([]byte, sockaddr.SizeofVM)
 	binary.NativeEndian.PutUint16(b, unix.AF_VSOCK)
 	binary.NativeEndian.PutUint32(b[4:], port)
 	binary.NativeEndian.PutUint32(b[8:], cid)
@@ -60,7 +61,7 @@ func TestVsockRestart(t *testing.T) {
 					t.Fatalf("%d sockets", len(p.Sockets()))
 				}
 				s := p.Sockets()[0]
-				if want := "vsock://" + addressVM(unix.VMADDR_CID_ANY, port).String(); s.String() != want {
+				if want := "vsock://" + sockaddr.VM(unix.VMADDR_CID_ANY, port).String(); s.String() != want {
 					t.Errorf("it is %s, want %s", s, want)
 				}
 				if err := s.deepen(); err != nil {

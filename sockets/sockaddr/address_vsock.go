@@ -1,4 +1,4 @@
-package sockets
+package sockaddr
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sizeofSockaddrVM is the least length of a struct sockaddr_vm (vsock_addr_cast in net/vmw_vsock/vsock_addr.c).
-const sizeofSockaddrVM = 16
+// SizeofVM is the least length of a struct sockaddr_vm (vsock_addr_cast in net/vmw_vsock/vsock_addr.c).
+const SizeofVM = 16
 
 // Machine is what an AF_VSOCK address (vsock(7)) consists of.
 type Machine struct {
@@ -16,7 +16,7 @@ type Machine struct {
 	Port uint32 // VMADDR_PORT_ANY leaves it to the kernel; 0 is a port like others
 }
 
-func addressVM(cid, port uint32) Address {
+func VM(cid, port uint32) Address {
 	return Address{Family: unix.AF_VSOCK, Machine: Machine{CID: cid, Port: port}}
 }
 

@@ -1,4 +1,4 @@
-package sockets
+package sockaddr
 
 import (
 	"errors"
@@ -28,7 +28,7 @@ type Key struct {
 
 func (k Key) String() string {
 	if k.Place.Name != "" {
-		return shownUnix(k.Place.Name)
+		return UnixString(k.Place.Name)
 	}
 	if k.Address.Family == unix.AF_UNIX {
 		return k.Address.String()
@@ -56,9 +56,9 @@ func (k Key) String() string {
 // at completes a key with its address. Binding an IPv6 address makes a socket
 // IPv6-only by itself (__inet6_bind in net/ipv6/af_inet6.c), so only for the wildcard is the
 // option what the program chose; before the bind it still reads otherwise.
-func (k Key) at(a Address) Key {
+func (k Key) At(a Address) Key {
 	k.Address = a
-	if a.isPath() {
+	if a.IsPath() {
 		k.Address.Name = "" // see Place
 		k.NetNS = 0         // files are of no network: clients of every namespace find them (unix_find_bsd in net/unix/af_unix.c)
 	}
@@ -72,7 +72,7 @@ func (k Key) at(a Address) Key {
 // (sk_bound_dev_if), which it reads as afterwards, and the other way round.
 func (k Key) scoped() Key {
 	ip := k.Address.AddrPort.Addr()
-	if k.Address.Family != unix.AF_INET6 || k.Device == 0 || !needsScope(ip.WithZone("")) {
+	if k.Address.Family != unix.AF_INET6 || k.Device == 0 || !NeedsScope(ip.WithZone("")) {
 		return k
 	}
 	device := strconv.Itoa(k.Device)
@@ -85,20 +85,20 @@ func (k Key) scoped() Key {
 	return k
 }
 
-// errNotPreservable: the socket is of a kind that this package leaves alone.
-var errNotPreservable = errors.New("no socket of a kind that is preserved, or one that clients can't reach")
+// ErrNotPreservable: the socket is of a kind that this package leaves alone.
+var ErrNotPreservable = errors.New("no socket of a kind that is preserved, or one that clients can't reach")
 
 // datagram tells whether the socket has a queue of datagrams and none of connections.
-func (k Key) datagram() bool { return k.Type == unix.SOCK_DGRAM }
+func (k Key) IsDatagram() bool { return k.Type == unix.SOCK_DGRAM }
 
-// isTCP tells whether it is of either protocol that TCP clients reach.
-func (k Key) isTCP() bool {
+// IsTCP tells whether it is of either protocol that TCP clients reach.
+func (k Key) IsTCP() bool {
 	return k.Type == unix.SOCK_STREAM && (k.Protocol == unix.IPPROTO_TCP || k.Protocol == unix.IPPROTO_MPTCP)
 }
 
-// describe fills in all of a key but its address, from a descriptor of the
+// Describe fills in all of a key but its address, from a descriptor of the
 // supervisor's own that is a duplicate of the process pid's.
-func describe(fd, pid int) (Key, error) {
+func Describe(fd, pid int) (Key, error) {
 	var k Key
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
@@ -107,7 +107,7 @@ func describe(fd, pid int) (Key, error) {
 	switch domain {
 	case unix.AF_INET, unix.AF_INET6, unix.AF_UNIX, unix.AF_VSOCK:
 	default:
-		return k, errNotPreservable
+		return k, ErrNotPreservable
 	}
 	k.Address.Family = uint16(domain)
 	for _, o := range []struct {
@@ -126,11 +126,11 @@ func describe(fd, pid int) (Key, error) {
 		return describeUnix(k, fd, pid)
 	}
 	switch {
-	case k.isTCP():
+	case k.IsTCP():
 	case k.Type == unix.SOCK_DGRAM && k.Protocol == unix.IPPROTO_UDP:
 	case domain == unix.AF_VSOCK && k.Type != unix.SOCK_DGRAM: // those have no connections, and few transports have them
 	default:
-		return k, errNotPreservable
+		return k, ErrNotPreservable
 	}
 	if domain == unix.AF_INET6 {
 		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
@@ -139,7 +139,7 @@ func describe(fd, pid int) (Key, error) {
 		}
 		k.V6Only = only != 0
 	}
-	k.NetNS, err = networkNamespace(fd, pid)
+	k.NetNS, err = NetworkNamespace(fd, pid)
 	return k, err
 }
 
@@ -147,14 +147,14 @@ func describe(fd, pid int) (Key, error) {
 func describeUnix(k Key, fd, pid int) (Key, error) {
 	k.Protocol = 0 // or PF_UNIX: both are the same
 	var err error
-	k.NetNS, err = networkNamespace(fd, pid)
+	k.NetNS, err = NetworkNamespace(fd, pid)
 	return k, err
 }
 
-// networkNamespace identifies the namespace that a socket lives in, which need
+// NetworkNamespace identifies the namespace that a socket lives in, which need
 // not be its process's any more. The cookie (SO_NETNS_COOKIE, Linux 5.14) is
 // exact; before that the process's own namespace has to do.
-func networkNamespace(fd, pid int) (uint64, error) {
+func NetworkNamespace(fd, pid int) (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err == nil {
 		return cookie, nil

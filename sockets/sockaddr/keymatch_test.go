@@ -1,4 +1,4 @@
-package sockets
+package sockaddr
 
 import (
 	"net/netip"
@@ -14,7 +14,7 @@ func keyOf(addr string, change func(*Key)) Key {
 	if a.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	k = k.at(Address{Family: family, AddrPort: a})
+	k = k.At(Address{Family: family, AddrPort: a})
 	if change != nil {
 		change(&k)
 	}
@@ -49,18 +49,18 @@ func TestOverlaps(t *testing.T) {
 		{"[::ffff:127.0.0.1]:80", "[::1]:80", nil, nil, false, false},
 	} {
 		a, b := keyOf(test.a, test.changeA), keyOf(test.b, test.changeB)
-		if a.overlaps(b) != test.want || b.overlaps(a) != test.want {
-			t.Errorf("%v and %v: %v, %v", a, b, a.overlaps(b), b.overlaps(a))
+		if a.Overlaps(b) != test.want || b.Overlaps(a) != test.want {
+			t.Errorf("%v and %v: %v, %v", a, b, a.Overlaps(b), b.Overlaps(a))
 		}
 		if got := kernelOverlaps(t, a, b); got != test.want && a.Address.Port() == b.Address.Port() {
 			t.Errorf("%v and %v: the kernel says %v", a, b, got)
 		}
 	}
 	a, b := keyOf("0.0.0.0:80", func(k *Key) { k.Device = 1 }), keyOf("0.0.0.0:80", func(k *Key) { k.Device = 2 })
-	if a.overlaps(b) || !a.overlaps(keyOf("127.0.0.1:80", nil)) {
+	if a.Overlaps(b) || !a.Overlaps(keyOf("127.0.0.1:80", nil)) {
 		t.Error("devices")
 	}
-	if keyOf("0.0.0.0:80", nil).overlaps(keyOf("127.0.0.1:80", func(k *Key) { k.NetNS = 2 })) {
+	if keyOf("0.0.0.0:80", nil).Overlaps(keyOf("127.0.0.1:80", func(k *Key) { k.NetNS = 2 })) {
 		t.Error("namespaces")
 	}
 }
@@ -80,7 +80,7 @@ func kernelOverlaps(t *testing.T, a, b Key) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, _ := SockaddrOf(name)
+	at, _ := Of(name)
 	second := boundLike(t, b, int(at.Port()))
 	if second >= 0 {
 		unix.Close(second)

@@ -1,4 +1,4 @@
-package sockets
+package sockaddr
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 
 // overlaps tells whether two sockets of these keys can't both be bound, unless they share a port by choice (SO_REUSEPORT): it is
 // what ipv6_rcv_saddr_equal and inet_csk_bind_conflict of net/ipv4/inet_connection_sock.c decide for a listening socket.
-func (k Key) overlaps(other Key) bool {
+func (k Key) Overlaps(other Key) bool {
 	port := k.Address.Port()
 	switch {
 	case port == 0 || port != other.Address.Port() || k.Type != other.Type || k.NetNS != other.NetNS:
@@ -36,15 +36,15 @@ func (k Key) bothFamilies() bool {
 }
 
 // shown is a key with what two that overlap may differ in.
-func (k Key) shown() string {
+func (k Key) Detailed() string {
 	if k.Protocol == unix.IPPROTO_MPTCP {
 		return "mp" + k.String()
 	}
 	return k.String()
 }
 
-// glimpseOf tells whether k can be what a glimpse of a socket of the other key has left.
-func (k Key) glimpseOf(other Key) bool {
+// MatchesPartly tells whether k can be what a glimpse of a socket of the other key has left.
+func (k Key) MatchesPartly(other Key) bool {
 	other.Device = k.Device
 	if k.Type == 0 {
 		other.Type = 0
@@ -55,9 +55,9 @@ func (k Key) glimpseOf(other Key) bool {
 	return other == k
 }
 
-// reachedBy tells whether a connection to a local address reaches a socket of this key. Zones are not compared: what is refused is the starting
+// ReachedBy tells whether a connection to a local address reaches a socket of this key. Zones are not compared: what is refused is the starting
 // generation's own address, whatever the interface.
-func (k Key) reachedBy(to netip.AddrPort) bool {
+func (k Key) ReachedBy(to netip.AddrPort) bool {
 	own, ip := k.Address.AddrPort.Addr().WithZone("").Unmap(), to.Addr().WithZone("").Unmap()
 	if k.Address.Port() != to.Port() {
 		return false
@@ -75,11 +75,11 @@ func (k Key) reachedBy(to netip.AddrPort) bool {
 	if own.Is4() && !ip.Is4() || own.Is6() && ip.Is4() && k.V6Only {
 		return false
 	}
-	return ip.IsLoopback() || isLocal(ip)
+	return ip.IsLoopback() || IsLocal(ip)
 }
 
-// isLocal tells whether an address is one of this machine's.
-func isLocal(ip netip.Addr) bool {
+// IsLocal tells whether an address is one of this machine's.
+func IsLocal(ip netip.Addr) bool {
 	list, err := net.InterfaceAddrs()
 	return err == nil && slices.ContainsFunc(list, func(a net.Addr) bool {
 		prefix, err := netip.ParsePrefix(a.String())
@@ -89,15 +89,15 @@ func isLocal(ip netip.Addr) bool {
 
 // stageable tells whether sockets of the key can share their address. What is sent to a group of hosts comes
 // to every one that has joined it, in all generations.
-func (k Key) stageable() bool {
+func (k Key) Shareable() bool {
 	ip := k.Address.AddrPort.Addr()
 	inet := k.Address.Family == unix.AF_INET || k.Address.Family == unix.AF_INET6
-	return inet && k.Address.Port() != 0 && !ip.Unmap().IsMulticast() && (k.isTCP() || k.datagram())
+	return inet && k.Address.Port() != 0 && !ip.Unmap().IsMulticast() && (k.IsTCP() || k.IsDatagram())
 }
 
 // takes tells whether a client that connects to this address comes to a socket of the key, if to none that is
 // more particular.
-func (k Key) takes(target netip.AddrPort) bool {
+func (k Key) Takes(target netip.AddrPort) bool {
 	ip := k.Address.AddrPort.Addr()
 	if k.Address.Port() != target.Port() {
 		return false
@@ -105,10 +105,10 @@ func (k Key) takes(target netip.AddrPort) bool {
 	if ip.IsUnspecified() {
 		return k.bothFamilies() || ip.Is4() == target.Addr().Is4()
 	}
-	return sameHost(ip.Unmap(), target.Addr().Unmap())
+	return SameHost(ip.Unmap(), target.Addr().Unmap())
 }
 
-// sameHost tells whether two addresses are the same but for their zones.
-func sameHost(a, b netip.Addr) bool { return a.WithZone("") == b.WithZone("") }
+// SameHost tells whether two addresses are the same but for their zones.
+func SameHost(a, b netip.Addr) bool { return a.WithZone("") == b.WithZone("") }
 
 func sameZone(a, b string) bool { return a == b || a == "" || b == "" }

@@ -1,4 +1,4 @@
-package sockets
+package sockaddr
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestParseSockaddr(t *testing.T) {
+func TestParse(t *testing.T) {
 	t.Parallel()
 	zeros := func(n int) []byte { return make([]byte, n) }
 	local := append(puppets.Sockaddr(unix.AF_INET, 0x1f, 0x90, 127, 0, 0, 1), zeros(8)...)
@@ -27,8 +27,8 @@ func TestParseSockaddr(t *testing.T) {
 		{"IPv4", local, unix.AF_INET, "127.0.0.1:8080", nil},
 		{"IPv4 with rubbish for padding", append(local[:8:8], bytes.Repeat([]byte{7}, 8)...), unix.AF_INET, "127.0.0.1:8080", nil},
 		{"IPv4, as long as may be", append(local[:16:16], zeros(112)...), unix.AF_INET, "127.0.0.1:8080", nil},
-		{"IPv4, longer", append(local[:16:16], zeros(113)...), 0, "", ErrLongSockaddr},
-		{"IPv4, a byte short", local[:15], 0, "", ErrShortSockaddr},
+		{"IPv4, longer", append(local[:16:16], zeros(113)...), 0, "", ErrLong},
+		{"IPv4, a byte short", local[:15], 0, "", ErrShort},
 		{"IPv4, port 0", append(puppets.Sockaddr(unix.AF_INET, 0, 0, 0, 0, 0, 0), zeros(8)...), unix.AF_INET, "0.0.0.0:0", nil},
 		{"no family, any address", unspec, unix.AF_INET, "0.0.0.0:80", nil},
 		{"no family, any address, short", unspec[:15], 0, "", ErrOtherFamily},
@@ -36,8 +36,8 @@ func TestParseSockaddr(t *testing.T) {
 		{"no family alone", puppets.Sockaddr(unix.AF_UNSPEC), 0, "", ErrOtherFamily},
 		{"IPv6", puppets.Sockaddr6("::1", 80, 0), unix.AF_INET6, "[::1]:80", nil},
 		{"IPv6 without scope id", puppets.Sockaddr6("::1", 80, 0)[:24], unix.AF_INET6, "[::1]:80", nil},
-		{"IPv6, a byte short", puppets.Sockaddr6("::1", 80, 0)[:23], 0, "", ErrShortSockaddr},
-		{"IPv6 as long as IPv4", puppets.Sockaddr6("::1", 80, 0)[:16], 0, "", ErrShortSockaddr},
+		{"IPv6, a byte short", puppets.Sockaddr6("::1", 80, 0)[:23], 0, "", ErrShort},
+		{"IPv6 as long as IPv4", puppets.Sockaddr6("::1", 80, 0)[:16], 0, "", ErrShort},
 		{"IPv6, IPv4-mapped", puppets.Sockaddr6("::ffff:10.0.0.1", 80, 0), unix.AF_INET6, "[::ffff:10.0.0.1]:80", nil},
 		{"link-local", puppets.Sockaddr6("fe80::1", 80, 3), unix.AF_INET6, "[fe80::1%3]:80", nil},
 		{"link-local, no scope", puppets.Sockaddr6("fe80::1", 80, 0), unix.AF_INET6, "[fe80::1]:80", nil},
@@ -49,17 +49,17 @@ func TestParseSockaddr(t *testing.T) {
 		{"unix path, relative", puppets.Sockaddr(unix.AF_UNIX, []byte("./sock")...), unix.AF_UNIX, "unix:./sock", nil},
 		{"unix path that is no text", puppets.Sockaddr(unix.AF_UNIX, []byte("a\nb")...), unix.AF_UNIX, `unix:"a\nb"`, nil},
 		{"unix path that fills its field", puppets.Sockaddr(unix.AF_UNIX, bytes.Repeat([]byte("x"), 108)...), unix.AF_UNIX, "unix:" + strings.Repeat("x", 108), nil},
-		{"unix, longer than its field", puppets.Sockaddr(unix.AF_UNIX, zeros(109)...), 0, "", ErrLongSockaddr},
+		{"unix, longer than its field", puppets.Sockaddr(unix.AF_UNIX, zeros(109)...), 0, "", ErrLong},
 		{"unix, abstract", puppets.Sockaddr(unix.AF_UNIX, []byte("\x00name")...), unix.AF_UNIX, "unix:@name", nil},
 		{"unix, abstract with NULs", puppets.Sockaddr(unix.AF_UNIX, []byte("\x00a\x00\x00")...), unix.AF_UNIX, `unix:"@a\x00\x00"`, nil},
 		{"unix, no name", puppets.Sockaddr(unix.AF_UNIX), unix.AF_UNIX, "unix:", nil},
 		{"AF_NETLINK", append(puppets.Sockaddr(unix.AF_NETLINK), zeros(10)...), 0, "", ErrOtherFamily},
-		{"one byte", []byte{2}, 0, "", ErrShortSockaddr},
-		{"nothing", nil, 0, "", ErrShortSockaddr},
+		{"one byte", []byte{2}, 0, "", ErrShort},
+		{"nothing", nil, 0, "", ErrShort},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			a, err := ParseSockaddr(test.b)
+			a, err := Parse(test.b)
 			if !errors.Is(err, test.err) {
 				t.Fatalf("error %v, want %v", err, test.err)
 			}
@@ -74,7 +74,7 @@ func TestParseSockaddr(t *testing.T) {
 }
 
 // What a program binds and what getsockname says of it afterwards must be equal as keys.
-func TestSockaddrOfBoundSocket(t *testing.T) {
+func TestOfBoundSocket(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		domain int
@@ -114,11 +114,11 @@ func TestSockaddrOfBoundSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bound, ok := SockaddrOf(name)
+		bound, ok := Of(name)
 		if !ok || bound.Port() == 0 {
 			t.Fatalf("getsockname: %v, %v", bound, ok)
 		}
-		asked, err := ParseSockaddr(test.raw(bound.Port()))
+		asked, err := Parse(test.raw(bound.Port()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,16 +128,16 @@ func TestSockaddrOfBoundSocket(t *testing.T) {
 	}
 }
 
-func TestSockaddrOfOtherFamily(t *testing.T) {
+func TestOfOtherFamily(t *testing.T) {
 	t.Parallel()
 	for _, sa := range []unix.Sockaddr{nil, &unix.SockaddrUnix{Name: "/run/sock"}, &unix.SockaddrNetlink{}} {
-		if a, ok := SockaddrOf(sa); ok {
+		if a, ok := Of(sa); ok {
 			t.Errorf("%T is %v", sa, a)
 		}
 	}
 }
 
-func FuzzParseSockaddr(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(append(puppets.Sockaddr(unix.AF_INET, 0, 80, 1, 2, 3, 4), make([]byte, 8)...))
 	f.Add(puppets.Sockaddr(unix.AF_UNSPEC, make([]byte, 14)...))
@@ -146,7 +146,7 @@ func FuzzParseSockaddr(f *testing.F) {
 	f.Add(puppets.Sockaddr(unix.AF_UNIX, 0, 'x', 0))
 	f.Add(puppets.Sockaddr(unix.AF_VSOCK, 0, 0, 1, 2, 3, 4, 255, 255, 255, 255, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := ParseSockaddr(b)
+		a, err := Parse(b)
 		if err != nil {
 			if a != (Address{}) {
 				t.Fatalf("error %v and %v", err, a)
@@ -154,18 +154,18 @@ func FuzzParseSockaddr(f *testing.F) {
 			return
 		}
 		if a.Family == unix.AF_UNIX {
-			if a.AddrPort.IsValid() || len(a.Name) > len(b)-2 || a.isPath() && strings.IndexByte(a.Name, 0) >= 0 || !strings.HasPrefix(string(b[2:]), a.Name) {
+			if a.AddrPort.IsValid() || len(a.Name) > len(b)-2 || a.IsPath() && strings.IndexByte(a.Name, 0) >= 0 || !strings.HasPrefix(string(b[2:]), a.Name) {
 				t.Fatalf("%q", a.Name)
 			}
-			if a.chosen() != (len(b) == 2) {
-				t.Fatalf("%q: the kernel's choice: %v", a.Name, a.chosen())
+			if a.Chosen() != (len(b) == 2) {
+				t.Fatalf("%q: the kernel's choice: %v", a.Name, a.Chosen())
 			}
 			_ = a.String()
 			return
 		}
 		if a.Family == unix.AF_VSOCK {
 			if a.AddrPort.IsValid() || a.Name != "" || a.Machine.Port != binary.NativeEndian.Uint32(b[4:]) || a.Machine.CID != binary.NativeEndian.Uint32(b[8:]) ||
-				a.chosen() != (a.Machine.Port == unix.VMADDR_PORT_ANY) {
+				a.Chosen() != (a.Machine.Port == unix.VMADDR_PORT_ANY) {
 				t.Fatalf("%+v", a)
 			}
 			_ = a.String()
@@ -186,14 +186,14 @@ func FuzzParseSockaddr(f *testing.F) {
 				t.Fatalf("%v", a)
 			}
 			var zone uint32
-			if len(b) >= sizeofSockaddrIn6 {
+			if len(b) >= SizeofIn6 {
 				zone = binary.NativeEndian.Uint32(b[24:])
 			}
 			sa = &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16(), ZoneId: zone}
 		default:
 			t.Fatalf("family %d", a.Family)
 		}
-		if again, ok := SockaddrOf(sa); !ok || again != a {
+		if again, ok := Of(sa); !ok || again != a {
 			t.Fatalf("%v, then %v", a, again)
 		}
 		if ap, err := netip.ParseAddrPort(a.String()); err != nil || ap != a.AddrPort {
