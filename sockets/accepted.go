@@ -1,8 +1,6 @@
 package sockets
 
 import (
-	"golang.org/x/sys/unix"
-
 	"huptime/internal/proc"
 )
 
@@ -63,27 +61,4 @@ func (t *Tracker) noteAccepted(pids []int, list []Connection, of func(Connection
 			}
 		}
 	}
-}
-
-// listeners finds what the listening stream sockets with these inodes are bound to: for each TCP port the sockets, and for each name of a unix
-// socket the socket.
-func (d *Diag) listeners(inodes map[uint64]struct{}) (ports map[uint16][]uint64, names map[string]uint64, err error) {
-	ports, names = make(map[uint16][]uint64), make(map[string]uint64)
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		list, err := d.inetSockets(family, unix.IPPROTO_TCP, 1<<tcpListen, 0)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, s := range list {
-			if _, wanted := inodes[uint64(s.Inode)]; wanted {
-				ports[s.Local.Port()] = append(ports[s.Local.Port()], uint64(s.Inode))
-			}
-		}
-	}
-	for inode := range inodes {
-		if s, err := d.unixSocketOf(inode); err == nil && s.name != "" {
-			names[s.name] = inode
-		}
-	}
-	return ports, names, nil
 }

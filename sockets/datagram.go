@@ -139,20 +139,3 @@ func shallow(fd int, k sockaddr.Key, inode uint64, room int) {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room/2)
 	}
 }
-
-// waiting tells how much of a datagram socket's queue is in use, in bytes as SO_RCVBUF counts them; 0 where that can't be told (unix sockets).
-func (d *Diag) waiting(k sockaddr.Key, inode uint64) int {
-	if k.Address.Family != unix.AF_INET && k.Address.Family != unix.AF_INET6 {
-		return 0
-	}
-	list, err := d.inetSockets(uint8(k.Address.Family), unix.IPPROTO_UDP, 1<<tcpClose, k.Address.Port())
-	if err != nil {
-		return 0
-	}
-	for _, s := range list {
-		if uint64(s.Inode) == inode {
-			return int(s.waiting)
-		}
-	}
-	return 0
-}

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"fmt"
+	"huptime/internal/puppets"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ func BenchmarkDiag(b *testing.B) {
 	empty := make(map[int]time.Duration) // CPU time of a poll that finds nothing, by the number of ports
 	for _, n := range []int{0, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("connections=%d", n), func(b *testing.B) {
-			raiseDescriptorLimit(b, uint64(n+100))
+			puppets.RaiseDescriptorLimit(b, uint64(n+100))
 			d := newDiag(b)
 			s := newDiagServer(b, "tcp4", "127.0.0.1:0")
 			for range n {
@@ -68,18 +69,4 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func raiseDescriptorLimit(b *testing.B, n uint64) {
-	b.Helper()
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		b.Fatal(err)
-	}
-	if l.Cur >= n {
-		return
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: max(n, l.Max)}); err != nil {
-		b.Skipf("cannot open %d descriptors: %v", n, err)
-	}
 }

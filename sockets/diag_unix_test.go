@@ -3,6 +3,7 @@ package sockets
 import (
 	"encoding/binary"
 	"errors"
+	"huptime/internal/puppets"
 	"os"
 	"strings"
 	"testing"
@@ -68,15 +69,15 @@ func TestUnixConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	name := unixNames(t)["path"]
-	listener := openSocket(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	name := puppets.UnixNames(t)["path"]
+	listener := puppets.OpenSocket(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err := unix.Bind(listener, &unix.SockaddrUnix{Name: name}); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(listener, 8); err != nil {
 		t.Fatal(err)
 	}
-	inode := socketInode(t, listener)
+	inode := puppets.SocketInode(t, listener)
 	info, err := d.unixSocketOf(inode)
 	var st unix.Stat_t
 	if errStat := unix.Stat(name, &st); errStat != nil {
@@ -86,7 +87,7 @@ func TestUnixConnections(t *testing.T) {
 		t.Errorf("%+v, %v; the file's inode is %d", info, err, st.Ino)
 	}
 	for range 2 {
-		dialUnix(t, "unix", name)
+		puppets.DialUnix(t, "unix", name)
 	}
 	accepted, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
 	if err != nil {
@@ -100,8 +101,8 @@ func TestUnixConnections(t *testing.T) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	// The other one waits in the queue, and is not shown.
-	if uint64(list[1].Inode) != socketInode(t, accepted) {
-		t.Errorf("%+v; accepted: %d", list, socketInode(t, accepted))
+	if uint64(list[1].Inode) != puppets.SocketInode(t, accepted) {
+		t.Errorf("%+v; accepted: %d", list, puppets.SocketInode(t, accepted))
 	}
 	if list, err := d.UnixConnections(nil, map[string]struct{}{name + "x": {}}); err != nil || len(list) != 0 {
 		t.Errorf("of another name: %+v, %v", list, err)

@@ -3,6 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"huptime/internal/puppets"
 	"net"
 	"os"
 	"path/filepath"
@@ -149,12 +150,12 @@ func TestEndpointFamilies(t *testing.T) {
 }
 
 func TestEndpointUnix(t *testing.T) {
-	path := unixNames(t)["path"]
+	path := puppets.UnixNames(t)["path"]
 	st := standing(t, "unix://"+path)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o666 {
 		t.Errorf("%v, %v", info, err)
 	}
-	dialUnix(t, "unix", path)
+	puppets.DialUnix(t, "unix", path)
 	if other, err := OpenStanding(nil, endpoints(t, "unix://"+path), false, true, nil); err == nil {
 		other.Close()
 		t.Error("a socket that somebody listens on was replaced")
@@ -172,7 +173,7 @@ func TestEndpointUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	standing(t, "unix://"+path)
-	dialUnix(t, "unix", path)
+	puppets.DialUnix(t, "unix", path)
 	// Anything else stays.
 	plain := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {

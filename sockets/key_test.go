@@ -7,22 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/puppets"
 	"huptime/sockets/sockaddr"
 )
-
-// openSocket makes a socket; it is closed when the test is over.
-func openSocket(t *testing.T, family, kind, protocol int) int {
-	t.Helper()
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT) {
-		t.Skipf("unsupported here: family %d, protocol %d: %v", family, protocol, err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	return fd
-}
 
 func namespace(t *testing.T) uint64 {
 	t.Helper()
@@ -31,15 +18,6 @@ func namespace(t *testing.T) uint64 {
 		t.Fatal(err)
 	}
 	return ns
-}
-
-func socketInode(t *testing.T, fd int) uint64 {
-	t.Helper()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		t.Fatal(err)
-	}
-	return st.Ino
 }
 
 func TestNewSocket(t *testing.T) {
@@ -76,7 +54,7 @@ func TestNewSocket(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			fd := openSocket(t, test.family, unix.SOCK_STREAM|test.kind, test.protocol)
+			fd := puppets.OpenSocket(t, test.family, unix.SOCK_STREAM|test.kind, test.protocol)
 			if test.prepare != nil {
 				test.prepare(t, fd)
 			}
@@ -85,7 +63,7 @@ func TestNewSocket(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			inode, own := socketInode(t, fd), namespace(t)
+			inode, own := puppets.SocketInode(t, fd), namespace(t)
 			if _, err := newSocket(fd, os.Getpid(), inode, own); !errors.Is(err, sockaddr.ErrNotPreservable) {
 				t.Errorf("before listen: %v", err)
 			}
@@ -123,7 +101,7 @@ func TestNotPreservable(t *testing.T) {
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	undone := openSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	undone := puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err := unix.Listen(undone, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +113,7 @@ func TestNotPreservable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	connected := openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	connected := puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err := unix.Connect(connected, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,17 +124,17 @@ func TestNotPreservable(t *testing.T) {
 	defer unix.Close(datagramPair[0])
 	defer unix.Close(datagramPair[1])
 	for name, fd := range map[string]int{
-		"UDP, unbound":    openSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0),
-		"UDP6, unbound":   openSocket(t, unix.AF_INET6, unix.SOCK_DGRAM, 0),
+		"UDP, unbound":    puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_DGRAM, 0),
+		"UDP6, unbound":   puppets.OpenSocket(t, unix.AF_INET6, unix.SOCK_DGRAM, 0),
 		"UDP with a peer": connected,
 		"datagram pair":   datagramPair[0],
 		"a pair":          pair[0],
 		"shut down":       undone,
-		"netlink":         openSocket(t, unix.AF_NETLINK, unix.SOCK_RAW, 0),
+		"netlink":         puppets.OpenSocket(t, unix.AF_NETLINK, unix.SOCK_RAW, 0),
 		"no socket":       int(null.Fd()),
-		"never listening": openSocket(t, unix.AF_INET6, unix.SOCK_STREAM, 0),
+		"never listening": puppets.OpenSocket(t, unix.AF_INET6, unix.SOCK_STREAM, 0),
 	} {
-		if s, err := newSocket(fd, os.Getpid(), socketInode(t, fd), namespace(t)); !errors.Is(err, sockaddr.ErrNotPreservable) {
+		if s, err := newSocket(fd, os.Getpid(), puppets.SocketInode(t, fd), namespace(t)); !errors.Is(err, sockaddr.ErrNotPreservable) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
@@ -167,13 +145,13 @@ func TestNotPreservable(t *testing.T) {
 
 func TestDuplicate(t *testing.T) {
 	t.Parallel()
-	fd := openSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	fd := puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
 	dup, err := duplicate(os.Getpid(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(dup)
-	if dup == fd || socketInode(t, dup) != socketInode(t, fd) {
+	if dup == fd || puppets.SocketInode(t, dup) != puppets.SocketInode(t, fd) {
 		t.Errorf("%d is no copy of %d", dup, fd)
 	}
 	if flags, _ := unix.FcntlInt(uintptr(dup), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 {

@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
-
-	"huptime/sockets/sockaddr"
 )
 
 // Lacking says in words what the generation has not shown that makes it ready, as of the last look. undropped tells that it has claimed some of its
@@ -108,31 +104,4 @@ func (p *Preserved) withInode(inode uint64) *Socket {
 		return p.sockets[i]
 	}
 	return nil
-}
-
-// addressesOf lists for people what the sockets with these inodes are bound to, as far as it can be found.
-func (d *Diag) addressesOf(inodes map[uint64]struct{}) (names []string) {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		for _, kind := range []struct {
-			protocol uint8
-			state    uint32
-			name     string
-		}{{unix.IPPROTO_TCP, 1 << tcpListen, "tcp://"}, {unix.IPPROTO_UDP, 1 << tcpClose, "udp://"}} {
-			list, err := d.inetSockets(family, kind.protocol, kind.state, 0)
-			if err != nil {
-				continue
-			}
-			for _, s := range list {
-				if _, ok := inodes[uint64(s.Inode)]; ok {
-					names = append(names, kind.name+s.Local.String())
-				}
-			}
-		}
-	}
-	for inode := range inodes {
-		if s, err := d.unixSocketOf(inode); err == nil && s.name != "" {
-			names = append(names, sockaddr.UnixString(s.name))
-		}
-	}
-	return names
 }

@@ -175,7 +175,7 @@ func TestRouseUnix(t *testing.T) {
 			fd := g.listenUnix(t, kind|unix.SOCK_NONBLOCK, name)
 			p := collect(t, g)
 			p.Sockets()[0].claimed = true
-			dialUnix(t, network, name)
+			puppets.DialUnix(t, network, name)
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
 			p.Rouse()(over)

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"fmt"
+	"huptime/internal/puppets"
 	"os"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 func BenchmarkSwitch(b *testing.B) {
 	for _, others := range []int{0, 1000} {
 		b.Run(fmt.Sprintf("beside %d sockets", others), func(b *testing.B) {
-			raiseDescriptorLimit(b, uint64(others)+100)
+			puppets.RaiseDescriptorLimit(b, uint64(others)+100)
 			for range others {
 				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 				if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/puppets"
 	"huptime/notify"
 )
 
@@ -82,7 +83,7 @@ func TestStandingMPTCP(t *testing.T) {
 // The file of a socket that the supervisor has made is nobody's to remove.
 func TestStandingPath(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		path := unixNames(t)["path"]
+		path := puppets.UnixNames(t)["path"]
 		st := standing(t, "unix://"+path)
 		from := st.Join(nil, true)
 		g := launch(t, 1, level, from, NewKnocks(), 0)
@@ -120,7 +121,7 @@ func TestStandingGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(pipe[1])
-	path := unixNames(t)["path"]
+	path := puppets.UnixNames(t)["path"]
 	old := unix.Umask(0o077)
 	named, err := newStream(unix.AF_UNIX)
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 // Unix sockets of each kind of name: who waits in accept, and who is told by epoll.
 func TestUngateUnix(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		for what, name := range unixNames(t) {
+		for what, name := range puppets.UnixNames(t) {
 			knocks := NewKnocks()
 			old := launch(t, 1, level, nil, knocks, 0)
 			waitedOn, toldOf := old.listenUnix(t, unix.SOCK_STREAM, name), old.listenUnix(t, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, name+"2")
@@ -30,7 +30,7 @@ func TestUngateUnix(t *testing.T) {
 			if got := old.Call(t, 0, unix.SYS_ACCEPT4, toldOf, 0, 0, 0); got.Errno != unix.EAGAIN {
 				t.Errorf("%s: the gated generation accepts: %+v", what, got)
 			}
-			first, second := dialUnix(t, "unix", name), dialUnix(t, "unix", name+"2")
+			first, second := puppets.DialUnix(t, "unix", name), puppets.DialUnix(t, "unix", name+"2")
 			r.died(t)
 			r.ungate(t)
 			if got := waiting.Wait(t); got.Errno != 0 {

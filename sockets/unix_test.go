@@ -50,23 +50,10 @@ func (p *puppet) rename(t *testing.T, from, to string) unix.Errno {
 	return p.Call(t, 0, unix.SYS_RENAMEAT2, unix.AT_FDCWD, cpath(from), unix.AT_FDCWD, cpath(to), 0).Errno
 }
 
-func dialUnix(t *testing.T, network, name string) *net.UnixConn {
-	t.Helper()
-	if name[0] == 0 {
-		name = "@" + name[1:]
-	}
-	c, err := net.DialTimeout(network, name, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c.(*net.UnixConn)
-}
-
 // servesUnix makes a client's connection, which the puppet must get.
 func servesUnix(t *testing.T, p *puppet, fd int, network, name string) (client *net.UnixConn, accepted int) {
 	t.Helper()
-	client = dialUnix(t, network, name)
+	client = puppets.DialUnix(t, network, name)
 	accepted = p.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
 	p.Must(t, 0, unix.SYS_WRITE, accepted, []byte("hello"), 5)
 	buf := make([]byte, 8)
@@ -77,17 +64,6 @@ func servesUnix(t *testing.T, p *puppet, fd int, network, name string) (client *
 		t.Fatalf("%q, %v", buf[:n], err)
 	}
 	return client, accepted
-}
-
-// unixNames are one name of each kind. The directory is short, because a path has 108 bytes.
-func unixNames(t *testing.T) map[string]string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return map[string]string{"path": dir + "/s", "abstract": "\x00" + dir + "\x00s"}
 }
 
 func unixSocketExists(path string) bool {
@@ -101,7 +77,7 @@ func TestUnixRestart(t *testing.T) {
 		network := map[string]string{"stream": "unix", "seqpacket": "unixpacket"}[kindName]
 		t.Run(kindName, func(t *testing.T) {
 			eachLevel(t, func(t *testing.T, level notify.Level) {
-				for nameKind, name := range unixNames(t) {
+				for nameKind, name := range puppets.UnixNames(t) {
 					knocks := NewKnocks()
 					old := launch(t, 1, level, nil, knocks, 0)
 					fd := old.listenUnix(t, kind, name)
@@ -115,7 +91,7 @@ func TestUnixRestart(t *testing.T) {
 					if n := len(p.Sockets()); n != 1 {
 						t.Fatalf("%s: %d sockets", nameKind, n)
 					}
-					dialUnix(t, network, name) // waits in the queue
+					puppets.DialUnix(t, network, name) // waits in the queue
 					old.tracker.Yield(p)
 					next := launch(t, 2, level, p, knocks, 0)
 					if nameKind == "path" {
@@ -135,7 +111,7 @@ func TestUnixRestart(t *testing.T) {
 					for range 3 {
 						servesUnix(t, next.puppet, at, network, name)
 					}
-					dialUnix(t, network, name) // nobody's yet
+					puppets.DialUnix(t, network, name) // nobody's yet
 					r := &restarted{old: old, new: next, preserved: p}
 					r.outstanding(t, 1)
 					old.Must(t, 0, unix.SYS_CLOSE, held)
@@ -161,7 +137,7 @@ func TestUnixRestart(t *testing.T) {
 // A gated generation waits on, on the dummy, and what waited in accept gets a phantom.
 func TestUnixGateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		name := unixNames(t)["path"]
+		name := puppets.UnixNames(t)["path"]
 		knocks := NewKnocks()
 		old := launch(t, 1, level, nil, knocks, 0)
 		fd := old.listenUnix(t, unix.SOCK_STREAM, name)
@@ -187,7 +163,7 @@ func TestUnixGateBlockedAccept(t *testing.T) {
 // However the path is written, it is the same socket's.
 func TestUnixPathWritings(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Dir(unixNames(t)["path"])
+	dir := filepath.Dir(puppets.UnixNames(t)["path"])
 	if err := os.MkdirAll(dir+"/sub/deep", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +225,7 @@ func TestUnixPathWritings(t *testing.T) {
 // Programs that replace a socket in one step bind another name and rename it.
 func TestUnixRenamedIntoPlace(t *testing.T) {
 	t.Parallel()
-	name := unixNames(t)["path"]
+	name := puppets.UnixNames(t)["path"]
 	knocks := NewKnocks()
 	old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
 	fd := old.listenUnix(t, unix.SOCK_STREAM, name+".tmp")
@@ -284,7 +260,7 @@ func TestUnixRenamedIntoPlace(t *testing.T) {
 // A socket whose file somebody has taken away is of no use to clients: it is bound anew.
 func TestUnixFileGone(t *testing.T) {
 	t.Parallel()
-	name := unixNames(t)["path"]
+	name := puppets.UnixNames(t)["path"]
 	knocks := NewKnocks()
 	old := launch(t, 1, notify.LevelListeners, nil, knocks, 0)
 	fd := old.listenUnix(t, unix.SOCK_STREAM, name)
@@ -322,7 +298,7 @@ func TestUnixAutobind(t *testing.T) {
 // What the old generation was told to have removed is removed when nobody has claimed it.
 func TestUnixWithheldUnlink(t *testing.T) {
 	t.Parallel()
-	name := unixNames(t)["path"]
+	name := puppets.UnixNames(t)["path"]
 	old := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	old.listenUnix(t, unix.SOCK_STREAM, name)
 	p := collect(t, old)

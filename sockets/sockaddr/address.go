@@ -129,7 +129,7 @@ func NeedsScope(addr netip.Addr) bool {
 // Port returns the port; 0 means that the kernel is to choose one, or that it is no internet address.
 func (a Address) Port() uint16 { return a.AddrPort.Port() }
 
-// chosen tells whether the kernel is to choose the port or the name: such an address never matches.
+// Chosen tells whether the kernel is to choose the port or the name: such an address never matches.
 func (a Address) Chosen() bool {
 	switch a.Family {
 	case unix.AF_UNIX:
@@ -151,7 +151,7 @@ func (a Address) String() string {
 	return a.AddrPort.String()
 }
 
-// sockaddr is an internet address as bind takes it.
+// Sockaddr is an internet address as bind takes it.
 func (a Address) Sockaddr() unix.Sockaddr {
 	if a.Family == unix.AF_INET {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.AddrPort.Addr().As4()}

@@ -53,7 +53,7 @@ func (k Key) String() string {
 	return s
 }
 
-// at completes a key with its address. Binding an IPv6 address makes a socket
+// At completes a key with its address. Binding an IPv6 address makes a socket
 // IPv6-only by itself (__inet6_bind in net/ipv6/af_inet6.c), so only for the wildcard is the
 // option what the program chose; before the bind it still reads otherwise.
 func (k Key) At(a Address) Key {
@@ -88,7 +88,7 @@ func (k Key) scoped() Key {
 // ErrNotPreservable: the socket is of a kind that this package leaves alone.
 var ErrNotPreservable = errors.New("no socket of a kind that is preserved, or one that clients can't reach")
 
-// datagram tells whether the socket has a queue of datagrams and none of connections.
+// IsDatagram tells whether the socket has a queue of datagrams and none of connections.
 func (k Key) IsDatagram() bool { return k.Type == unix.SOCK_DGRAM }
 
 // IsTCP tells whether it is of either protocol that TCP clients reach.

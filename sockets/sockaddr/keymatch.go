@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// overlaps tells whether two sockets of these keys can't both be bound, unless they share a port by choice (SO_REUSEPORT): it is
+// Overlaps tells whether two sockets of these keys can't both be bound, unless they share a port by choice (SO_REUSEPORT): it is
 // what ipv6_rcv_saddr_equal and inet_csk_bind_conflict of net/ipv4/inet_connection_sock.c decide for a listening socket.
 func (k Key) Overlaps(other Key) bool {
 	port := k.Address.Port()
@@ -35,7 +35,7 @@ func (k Key) bothFamilies() bool {
 	return k.Address.Family == unix.AF_INET6 && k.Address.AddrPort.Addr().IsUnspecified() && !k.V6Only
 }
 
-// shown is a key with what two that overlap may differ in.
+// Detailed is a key with what two that overlap may differ in.
 func (k Key) Detailed() string {
 	if k.Protocol == unix.IPPROTO_MPTCP {
 		return "mp" + k.String()
@@ -87,7 +87,7 @@ func IsLocal(ip netip.Addr) bool {
 	})
 }
 
-// stageable tells whether sockets of the key can share their address. What is sent to a group of hosts comes
+// Shareable tells whether sockets of the key can share their address. What is sent to a group of hosts comes
 // to every one that has joined it, in all generations.
 func (k Key) Shareable() bool {
 	ip := k.Address.AddrPort.Addr()
@@ -95,7 +95,7 @@ func (k Key) Shareable() bool {
 	return inet && k.Address.Port() != 0 && !ip.Unmap().IsMulticast() && (k.IsTCP() || k.IsDatagram())
 }
 
-// takes tells whether a client that connects to this address comes to a socket of the key, if to none that is
+// Takes tells whether a client that connects to this address comes to a socket of the key, if to none that is
 // more particular.
 func (k Key) Takes(target netip.AddrPort) bool {
 	ip := k.Address.AddrPort.Addr()
