@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // A server under load may never be seen to wait: its thread finds a client in the queue each time, and is seen to serve. But then it holds
@@ -10,12 +11,12 @@ import (
 // lookForAccepted notes on which of the sockets a process has accepted a connection that it still has. Connections are told by the local
 // port, or the path, which they have from their listening socket.
 func (t *Tracker) lookForAccepted(pids []int, inodes map[uint64]struct{}) error {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return err
 	}
 	defer diag.Close()
-	ports, names, err := diag.listeners(inodes)
+	ports, names, err := diag.Listeners(inodes)
 	if err != nil || len(ports)+len(names) == 0 {
 		return err
 	}
@@ -32,15 +33,15 @@ func (t *Tracker) lookForAccepted(pids []int, inodes map[uint64]struct{}) error 
 		if list, err = diag.UnixConnections(list, map[string]struct{}{name: {}}); err != nil {
 			return err
 		}
-		t.noteAccepted(pids, list[tcp:], func(Connection) []uint64 { return []uint64{names[name]} })
+		t.noteAccepted(pids, list[tcp:], func(sockdiag.Connection) []uint64 { return []uint64{names[name]} })
 		list = list[:tcp]
 	}
-	t.noteAccepted(pids, list, func(c Connection) []uint64 { return ports[c.Local.Port()] })
+	t.noteAccepted(pids, list, func(c sockdiag.Connection) []uint64 { return ports[c.Local.Port()] })
 	return nil
 }
 
 // noteAccepted notes who holds the connections; of tells which listening sockets one may have come by.
-func (t *Tracker) noteAccepted(pids []int, list []Connection, of func(Connection) []uint64) {
+func (t *Tracker) noteAccepted(pids []int, list []sockdiag.Connection, of func(sockdiag.Connection) []uint64) {
 	accepted := make(map[uint64]struct{})
 	for _, c := range list {
 		if c.Inode != 0 {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // Runtimes that watch all their sockets edge-triggered (Go's, tokio) put a listening socket into their epoll set when it listens, and a thread
@@ -186,8 +187,8 @@ func (t *Tracker) prove(ctx context.Context, inode uint64, k sockaddr.Key) error
 		if err != nil {
 			return nil
 		}
-		i := slices.IndexFunc(list, func(s inetSocket) bool { return uint64(s.Inode) == inode })
-		if i < 0 || list[i].waiting == 0 {
+		i := slices.IndexFunc(list, func(s sockdiag.InetSocket) bool { return uint64(s.Inode) == inode })
+		if i < 0 || list[i].Waiting == 0 {
 			break
 		}
 		if !pause(ctx, acceptsLook) {

@@ -10,6 +10,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/notify"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // The level calls: a notified close says that a descriptor is about to be closed. It has not happened yet when it is notified, and need
@@ -183,18 +184,18 @@ func (p *Preserved) unclaimStanding(inode uint64) *Socket {
 // inFlight tells whether a socket that no process has exists all the same: in a message (SCM_RIGHTS in unix(7)), or as a duplicate of the
 // supervisor's. What the kernel does not list (vsock, multipath TCP) counts as gone.
 func inFlight(inode uint64) bool {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return true // not known: as at the other levels
 	}
 	defer diag.Close()
-	if _, err := diag.unixSocketOf(inode); err == nil {
+	if _, err := diag.UnixSocketOf(inode); err == nil {
 		return true
 	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		for protocol, states := range map[uint8]uint32{unix.IPPROTO_TCP: 1 << tcpListen, unix.IPPROTO_UDP: 1<<tcpClose | 1<<tcpEstablished} {
-			list, err := diag.inetSockets(family, protocol, states, 0)
-			if err == nil && slices.ContainsFunc(list, func(s inetSocket) bool { return uint64(s.Inode) == inode }) {
+		for protocol, states := range map[uint8]uint32{unix.IPPROTO_TCP: 1 << sockdiag.TCPListen, unix.IPPROTO_UDP: 1<<sockdiag.TCPClose | 1<<sockdiag.TCPEstablished} {
+			list, err := diag.InetSockets(family, protocol, states, 0)
+			if err == nil && slices.ContainsFunc(list, func(s sockdiag.InetSocket) bool { return uint64(s.Inode) == inode }) {
 				return true
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/notify"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // A datagram socket listens from its bind on: there is no listen. But clients bind as well, and some programs (resolvers) thousands of
@@ -124,12 +125,12 @@ const (
 // shallow owns fd.
 func shallow(fd int, k sockaddr.Key, inode uint64, room int) {
 	defer unix.Close(fd)
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return
 	}
 	defer diag.Close()
-	for limit := time.Now().Add(shallowLimit); diag.waiting(k, inode) > room/4; time.Sleep(shallowInterval) {
+	for limit := time.Now().Add(shallowLimit); diag.QueuedBytes(k, inode) > room/4; time.Sleep(shallowInterval) {
 		if time.Now().After(limit) {
 			return
 		}

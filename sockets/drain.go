@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/notify"
+	"huptime/sockets/sockdiag"
 )
 
 // How often a drain is looked at: often while it may end soon, rarely later.
@@ -27,7 +28,7 @@ const (
 type drain struct {
 	t     *Tracker
 	g     *gate
-	diag  *Diag
+	diag  *sockdiag.Conn
 	newer func() []int // processes of the generations that came after
 
 	ports map[uint16]struct{} // of TCP sockets
@@ -35,8 +36,8 @@ type drain struct {
 	names map[string]struct{} // of unix sockets
 	// foreign tells that some of these are of other network namespaces.
 	foreign bool
-	hosts   map[uint32]struct{} // ports of vsock sockets
-	conns   []Connection        // reused from poll to poll
+	hosts   map[uint32]struct{}   // ports of vsock sockets
+	conns   []sockdiag.Connection // reused from poll to poll
 	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
 	own, selves map[uint32]struct{}
 	// between are connections that no process had at the last look, and since when; they are among own. See handedOver.
@@ -209,7 +210,7 @@ func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	}
 	d.stagedAddresses()
 	var err error
-	d.diag, err = NewDiag()
+	d.diag, err = sockdiag.Open()
 	return d, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/notify"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // A unix socket with a path has a file, which is what clients find it by. The file of a preserved socket must stay: a
@@ -102,9 +103,9 @@ func (t *Tracker) sweepBound() {
 		}
 	}
 	t.mu.Unlock()
-	if diag, err := NewDiag(); err == nil {
+	if diag, err := sockdiag.Open(); err == nil {
 		for inode := range gone {
-			_, err := diag.unixSocketOf(inode)
+			_, err := diag.UnixSocketOf(inode)
 			gone[inode] = errors.Is(err, os.ErrNotExist)
 		}
 		diag.Close()
@@ -139,12 +140,12 @@ func placeOf(r *notify.Request, a sockaddr.Address) (*paths.Found, error) {
 // locate fills in what a unix socket stands for, and where its file is. pid has the socket. The error matches errUnlocated where
 // that can't be told, and ErrNotPreservable where nobody will ask for it again.
 func (t *Tracker) locate(s *Socket, pid int) error {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return err
 	}
 	defer diag.Close()
-	info, err := diag.unixSocketOf(s.Inode)
+	info, err := diag.UnixSocketOf(s.Inode)
 	if err != nil && s.foreign {
 		info, err = nameOf(s) // sock_diag does not show it
 	}
@@ -161,29 +162,29 @@ func (t *Tracker) locate(s *Socket, pid int) error {
 	if err != nil {
 		return err
 	}
-	s.Path = info.name
-	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.name}
-	if info.name == "" || known && asked.address.Name == "" {
+	s.Path = info.Name
+	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.Name}
+	if info.Name == "" || known && asked.address.Name == "" {
 		return sockaddr.ErrNotPreservable // its name was the kernel's choice, and is another at the next bind
 	}
 	s.Key = s.Key.At(address)
 	if !address.IsPath() {
 		return nil
 	}
-	if found == nil && info.name[0] == '/' {
-		found, err = paths.OfThread(pid, unix.AT_FDCWD, info.name)
+	if found == nil && info.Name[0] == '/' {
+		found, err = paths.OfThread(pid, unix.AT_FDCWD, info.Name)
 	}
 	if found == nil {
 		return fmt.Errorf("%w: the directory of %s is not known: %w", errUnlocated, s, errors.Join(err, errNoFile))
 	}
 	s.Key.Place = found.Place
-	if s.foreign && info.file == 0 {
+	if s.foreign && info.File == 0 {
 		// What is at the path is taken to be the socket's: nobody else says so.
 		if st, err := found.Stat(); err == nil {
-			info.file = uint32(st.Ino)
+			info.File = uint32(st.Ino)
 		}
 	}
-	if s.file, err = fileOf(found, info.file); err != nil {
+	if s.file, err = fileOf(found, info.File); err != nil {
 		found.Close()
 		return fmt.Errorf("%w: %s: %w", errUnlocated, s, err)
 	}

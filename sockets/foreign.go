@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // A generation may live in a network namespace of its own (unshare, a sandbox), where sock_diag of the supervisor's
@@ -24,22 +25,22 @@ func isPathName(name unix.Sockaddr) bool {
 }
 
 // nameOf describes a unix socket by the supervisor's own duplicate.
-func nameOf(s *Socket) (unixSocket, error) {
+func nameOf(s *Socket) (sockdiag.UnixSocket, error) {
 	name, err := unix.Getsockname(s.fd)
 	if err != nil {
-		return unixSocket{}, os.NewSyscallError("getsockname", err)
+		return sockdiag.UnixSocket{}, os.NewSyscallError("getsockname", err)
 	}
 	at, ok := name.(*unix.SockaddrUnix)
 	if !ok {
-		return unixSocket{}, sockaddr.ErrNotPreservable
+		return sockdiag.UnixSocket{}, sockaddr.ErrNotPreservable
 	}
-	return unixSocket{inode: uint32(s.Inode), state: tcpListen, name: at.Name}, nil
+	return sockdiag.UnixSocket{Inode: uint32(s.Inode), State: sockdiag.TCPListen, Name: at.Name}, nil
 }
 
 // foreignConnections appends to a slice the connected unix sockets of these names in the network namespaces of
 // processes that are not the supervisor's own: those of clients that live there, too. (An accepted unix socket belongs
 // to the namespace of its client; unix_stream_connect in net/unix/af_unix.c.)
-func foreignConnections(to []Connection, pids []int, names map[string]struct{}) []Connection {
+func foreignConnections(to []sockdiag.Connection, pids []int, names map[string]struct{}) []sockdiag.Connection {
 	own, _ := os.Readlink("/proc/self/ns/net")
 	seen := map[string]bool{own: true}
 	for _, pid := range pids {
@@ -60,7 +61,7 @@ func foreignConnections(to []Connection, pids []int, names map[string]struct{}) 
 
 // connectedIn reads a /proc/PID/net/unix (proc_pid_net(5)): a heading, and lines of "Num RefCount Protocol Flags Type
 // St Inode Path". The path is as it was bound, and may have blanks and newlines.
-func connectedIn(text []byte, names map[string]struct{}) (list []Connection) {
+func connectedIn(text []byte, names map[string]struct{}) (list []sockdiag.Connection) {
 	const state, inode, fields = 5, 6, 7
 	for len(text) > 0 {
 		var field [fields][]byte
@@ -76,7 +77,7 @@ func connectedIn(text []byte, names map[string]struct{}) (list []Connection) {
 		_, text, _ = bytes.Cut(text[len(name):], []byte("\n"))
 		n, err := strconv.ParseUint(string(field[inode]), 10, 32)
 		if named && string(field[state]) == "03" && err == nil && n != 0 { // SS_CONNECTED
-			list = append(list, Connection{Inode: uint32(n), State: tcpEstablished, Family: unix.AF_UNIX, name: name})
+			list = append(list, sockdiag.Connection{Inode: uint32(n), State: sockdiag.TCPEstablished, Family: unix.AF_UNIX, Name: name})
 		}
 	}
 	return list

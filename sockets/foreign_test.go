@@ -11,7 +11,7 @@ func TestConnectedIn(t *testing.T) {
 		"0000000000000000: 00000003 00000000 00000000 0001 03 x /run/a\n" +
 		"cut")
 	list := connectedIn(text, map[string]struct{}{"/run/a": {}})
-	if len(list) != 1 || list[0].Inode != 101 || list[0].name != "/run/a" {
+	if len(list) != 1 || list[0].Inode != 101 || list[0].Name != "/run/a" {
 		t.Errorf("%+v", list)
 	}
 }
@@ -22,7 +22,7 @@ func TestConnectedInOddPaths(t *testing.T) {
 		"0000000000000000: 00000003 00000000 00000000 0001 03 102 /run/b\n/c\n" +
 		"0000000000000000: 00000003 00000000 00000000 0001 03 103 /run/a")
 	list := connectedIn(text, map[string]struct{}{"/run/a": {}, "/run/b": {}, "/run/b\n/c": {}})
-	if len(list) != 2 || list[0].Inode != 102 || list[0].name != "/run/b\n/c" || list[1].Inode != 103 {
+	if len(list) != 2 || list[0].Inode != 102 || list[0].Name != "/run/b\n/c" || list[1].Inode != 103 {
 		t.Errorf("%+v", list)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // Whatever call a thread is in, of whatever ABI, and whatever it points to: the descriptors that it waits on are those
@@ -137,9 +138,9 @@ func FuzzConnectedIn(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, name, other string, inode uint32) {
 		names := map[string]struct{}{name: {}}
 		for _, c := range connectedIn(text, names) {
-			if c.name != name || c.Inode == 0 || !bytes.Contains(text, []byte(name)) ||
+			if c.Name != name || c.Inode == 0 || !bytes.Contains(text, []byte(name)) ||
 				!bytes.Contains(text, fmt.Append(nil, c.Inode)) ||
-				c.Family != unix.AF_UNIX || c.State != tcpEstablished {
+				c.Family != unix.AF_UNIX || c.State != sockdiag.TCPEstablished {
 				t.Fatalf("%q: %+v", text, c)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // SO_REUSEPORT lets several sockets of one user share an address; the kernel chooses one of the group for each connection or datagram. A new
@@ -199,17 +200,17 @@ func steer(s *Socket, program []unix.SockFilter) (steering, error) {
 // net/ipv4/inet_hashtables.c, udp_lib_get_port in net/ipv4/udp.c). Which of them it was shows by the order in which they were noted, where
 // only those change places that were made at the same moment by different threads. Others of the same user may be in the group, and keep their places.
 func joinOrder(group []*Socket) ([]uint64, error) {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer diag.Close()
 	k := group[0].Key
-	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
+	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<sockdiag.TCPListen)
 	if k.IsDatagram() {
-		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
+		protocol, states = unix.IPPROTO_UDP, 1<<sockdiag.TCPClose
 	}
-	list, err := diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
+	list, err := diag.InetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
 	if err != nil {
 		return nil, err
 	}

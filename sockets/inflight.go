@@ -11,6 +11,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // A listening socket may be in no process for a time: while it is in a message (SCM_RIGHTS) from one to another, or
@@ -84,15 +85,15 @@ func stillOpen(inode uint64) bool {
 
 // listening picks those sockets of this network namespace that listen, or, datagram sockets, are bound, and names them.
 func listening(inodes map[uint64]struct{}) (map[uint64]string, error) {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer diag.Close()
 	open := make(map[uint64]string)
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		for protocol, states := range map[uint8]uint32{unix.IPPROTO_TCP: 1 << tcpListen, unix.IPPROTO_UDP: 1 << tcpClose} {
-			list, err := diag.inetSockets(family, protocol, states, 0)
+		for protocol, states := range map[uint8]uint32{unix.IPPROTO_TCP: 1 << sockdiag.TCPListen, unix.IPPROTO_UDP: 1 << sockdiag.TCPClose} {
+			list, err := diag.InetSockets(family, protocol, states, 0)
 			if err != nil {
 				return nil, fmt.Errorf("cannot list listening sockets: %w", err)
 			}
@@ -107,15 +108,15 @@ func listening(inodes map[uint64]struct{}) (map[uint64]string, error) {
 		if _, ok := open[inode]; ok {
 			continue
 		}
-		s, err := diag.unixSocketOf(inode)
+		s, err := diag.UnixSocketOf(inode)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if s.state == tcpListen {
-			open[inode] = sockaddr.UnixString(s.name)
+		if s.State == sockdiag.TCPListen {
+			open[inode] = sockaddr.UnixString(s.Name)
 		}
 	}
 	return open, nil

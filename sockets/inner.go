@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // Some services are their own clients: a front process that asks a back process of the same service, a gateway that
@@ -20,14 +21,14 @@ import (
 // used it. What can't be found counts as outside.
 func (d *drain) inner() map[uint32]struct{} {
 	peers := make(map[uint64]struct{})
-	of := make(map[uint32]otherEnd)
+	of := make(map[uint32]sockdiag.Peer)
 	for _, c := range d.conns {
 		if _, own := d.own[c.Inode]; !own {
 			continue
 		}
-		if peer := d.peerOf(c); peer.inode != 0 {
+		if peer := d.peerOf(c); peer.Inode != 0 {
 			of[c.Inode] = peer
-			peers[uint64(peer.inode)] = struct{}{}
+			peers[uint64(peer.Inode)] = struct{}{}
 		}
 	}
 	if len(peers) == 0 {
@@ -43,7 +44,7 @@ func (d *drain) inner() map[uint32]struct{} {
 	}
 	found := make(map[uint32]struct{})
 	for inode, peer := range of {
-		if len(held[uint64(peer.inode)]) > 0 || peer.unused && len(newer[uint64(peer.inode)]) > 0 {
+		if len(held[uint64(peer.Inode)]) > 0 || peer.Unused && len(newer[uint64(peer.Inode)]) > 0 {
 			found[inode] = struct{}{}
 		}
 	}
@@ -51,22 +52,22 @@ func (d *drain) inner() map[uint32]struct{} {
 }
 
 // peerOf finds a connection's other end, if that is a socket of this machine (and network namespace).
-func (d *drain) peerOf(c Connection) otherEnd {
+func (d *drain) peerOf(c sockdiag.Connection) sockdiag.Peer {
 	if c.Family == unix.AF_UNIX {
-		return otherEnd{inode: c.peer}
+		return sockdiag.Peer{Inode: c.Peer}
 	}
 	if !c.Remote.IsValid() || !d.isLocal(c) {
-		return otherEnd{}
+		return sockdiag.Peer{}
 	}
-	if c.protocol == unix.IPPROTO_UDP {
-		return otherEnd{inode: d.diag.udpPeer(c)}
+	if c.Protocol == unix.IPPROTO_UDP {
+		return sockdiag.Peer{Inode: d.diag.UDPPeer(c)}
 	}
-	return d.diag.tcpPeer(c)
+	return d.diag.TCPPeer(c)
 }
 
 // IsLocal tells whether a connection's other end may be on this machine: every look at a client from elsewhere is
 // saved.
-func (d *drain) isLocal(c Connection) bool {
+func (d *drain) isLocal(c sockdiag.Connection) bool {
 	remote := c.Remote.Addr().Unmap().WithZone("")
 	if remote.IsLoopback() || remote == c.Local.Addr().Unmap().WithZone("") {
 		return true

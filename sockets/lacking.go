@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"huptime/sockets/sockdiag"
 )
 
 // Lacking says in words what the generation has not shown that makes it ready, as of the last look. undropped tells that it has claimed some of its
@@ -82,8 +84,8 @@ func (t *Tracker) namesOf(inodes []uint64) string {
 			set[inode] = struct{}{}
 		}
 	}
-	if diag, err := NewDiag(); err == nil && len(set) > 0 {
-		names = append(names, diag.addressesOf(set)...)
+	if diag, err := sockdiag.Open(); err == nil && len(set) > 0 {
+		names = append(names, diag.AddressesOf(set)...)
 		diag.Close()
 	}
 	if len(names) == 0 {

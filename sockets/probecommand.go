@@ -14,6 +14,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/notify"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves.
@@ -228,7 +229,7 @@ func (p *ProbeCommand) notesLed() {
 
 // lend chooses a port from which a connection to the address can be made.
 func (p *ProbeCommand) lend(target netip.AddrPort) (uint16, error) {
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return 0, err
 	}
@@ -236,7 +237,7 @@ func (p *ProbeCommand) lend(target netip.AddrPort) (uint16, error) {
 	return p.t.stage.source.lend(p, func(port uint16) bool {
 		from := netip.AddrPortFrom(target.Addr(), port)
 		for _, end := range [][2]netip.AddrPort{{from, target}, {target, from}} {
-			if there, err := diag.connected(end[0], end[1]); err != nil || there {
+			if there, err := diag.Connected(end[0], end[1]); err != nil || there {
 				return false
 			}
 		}

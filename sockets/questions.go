@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:
@@ -24,7 +25,7 @@ func (t *Tracker) noteInquiries(pids []int) {
 	if none {
 		return
 	}
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return
 	}
@@ -38,13 +39,13 @@ func (t *Tracker) noteInquiries(pids []int) {
 // questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may
 // have asked for something. With old it lists also those that were there before: they are waited for no longer than
 // calmLimit. It is empty where the kernel or the processes don't tell.
-func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint64]struct{} {
+func (t *Tracker) questions(diag *sockdiag.Conn, pids []int, g *gate, old bool) map[uint64]struct{} {
 	low, high := ephemeralPorts()
 	open := make(map[uint64]struct{})
-	var peered []inetSocket
+	var peered []sockdiag.InetSocket
 	served := make(map[uint16]struct{}) // ports that others ask by
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		list, err := diag.inetSockets(family, unix.IPPROTO_UDP, 1<<tcpEstablished|1<<tcpClose, 0)
+		list, err := diag.InetSockets(family, unix.IPPROTO_UDP, 1<<sockdiag.TCPEstablished|1<<sockdiag.TCPClose, 0)
 		if err != nil {
 			return nil
 		}
@@ -54,10 +55,10 @@ func (t *Tracker) questions(diag *Diag, pids []int, g *gate, old bool) map[uint6
 				served[port] = struct{}{} // whatever its port is, others ask by it
 				continue
 			}
-			if inode != 0 && (s.State == tcpEstablished || port >= low && port <= high) {
+			if inode != 0 && (s.State == sockdiag.TCPEstablished || port >= low && port <= high) {
 				open[inode] = struct{}{}
 			}
-			if s.State == tcpEstablished {
+			if s.State == sockdiag.TCPEstablished {
 				peered = append(peered, s)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // reuseport is the SO_REUSEPORT group of one key, in which each generation has sockets of its own (see
@@ -96,17 +97,17 @@ func (g *reuseport) look() error {
 }
 
 // listeners lists the sockets at the port of a key that clients come to, in the order of the kernel's chain.
-func listeners(k sockaddr.Key) ([]inetSocket, error) {
-	diag, err := NewDiag()
+func listeners(k sockaddr.Key) ([]sockdiag.InetSocket, error) {
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer diag.Close()
-	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
+	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<sockdiag.TCPListen)
 	if k.IsDatagram() {
-		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
+		protocol, states = unix.IPPROTO_UDP, 1<<sockdiag.TCPClose
 	}
-	return diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
+	return diag.InetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
 }
 
 // indexes are the places of the sockets that a generation has in the group, and where it serves those of

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/sockdiag"
 )
 
 // A datagram socket is what a program takes questions from and what it answers by: from another socket the answer would come
@@ -182,7 +183,7 @@ func (p *datagramProcess) idle(f *remote.Frozen, code abi.ABI, descriptors []pro
 	if !swaps {
 		return true // it goes on to answer by the sockets that it has
 	}
-	if diag, err := NewDiag(); err == nil {
+	if diag, err := sockdiag.Open(); err == nil {
 		defer diag.Close()
 		return len(p.t.questions(diag, []int{p.pid}, p.g, !p.forced)) == 0
 	}

@@ -6,6 +6,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/sockdiag"
 )
 
 // What a generation listens on after it was ready may be a session's own: a passive port of FTP, a port that a client is told to call back. Such
@@ -224,12 +225,12 @@ func (t *Tracker) joinsService(ours map[uint64]bool) {
 	if !some {
 		return
 	}
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return
 	}
 	defer diag.Close()
-	ports, _, err := diag.listeners(all)
+	ports, _, err := diag.Listeners(all)
 	if err != nil {
 		return
 	}

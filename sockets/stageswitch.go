@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // Switch sends all clients to the generation's own sockets. Its predecessor's are surplus from then on: the
@@ -134,11 +135,11 @@ func (g *reuseport) waiting(t *Tracker) (count int) {
 	defer g.mu.Unlock()
 	for _, s := range list {
 		switch {
-		case g.of[uint64(s.Inode)] != t || s.waiting == 0:
+		case g.of[uint64(s.Inode)] != t || s.Waiting == 0:
 		case g.key.IsDatagram():
 			count++
 		default:
-			count += int(s.waiting)
+			count += int(s.Waiting)
 		}
 	}
 	return count
@@ -206,7 +207,7 @@ func clientsAt(k sockaddr.Key) map[netip.AddrPort]struct{} {
 	if clients == nil {
 		return nil // datagrams have none
 	}
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return clients
 	}
@@ -222,7 +223,7 @@ func clientsAt(k sockaddr.Key) map[netip.AddrPort]struct{} {
 }
 
 // cameBefore tells whether a connection that may be anybody's came before the clients were sent to another generation. Where they were not it may have.
-func (p *Preserved) cameBefore(c Connection) bool {
+func (p *Preserved) cameBefore(c sockdiag.Connection) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clients, switched := p.before[c.Local.Port()]

@@ -13,6 +13,7 @@ import (
 
 	"huptime/internal/paths"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // Standing are the sockets that the supervisor holds for its whole life, whatever generation serves them: those that it opens
@@ -104,33 +105,33 @@ func standingSocket(fd int, own uint64) (*Socket, error) {
 	if s.Key.Address.Family != unix.AF_UNIX {
 		return s, nil
 	}
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer diag.Close()
-	info, err := diag.unixSocketOf(s.Inode)
+	info, err := diag.UnixSocketOf(s.Inode)
 	if err != nil {
 		return nil, err
 	}
-	if info.name == "" {
+	if info.Name == "" {
 		return nil, errors.New("it has no name")
 	}
-	s.Path = info.name
-	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.name}
+	s.Path = info.Name
+	address := sockaddr.Address{Family: unix.AF_UNIX, Name: info.Name}
 	s.Key = s.Key.At(address)
 	if !address.IsPath() {
 		return s, nil
 	}
-	if !strings.HasPrefix(info.name, "/") {
+	if !strings.HasPrefix(info.Name, "/") {
 		return nil, fmt.Errorf("the directory of %s is not known", s)
 	}
-	found, err := paths.Own(info.name)
+	found, err := paths.Own(info.Name)
 	if err != nil {
 		return nil, err
 	}
 	s.Key.Place = found.Place
-	if s.file, err = fileOf(found, info.file); err != nil {
+	if s.file, err = fileOf(found, info.File); err != nil {
 		found.Close()
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // handshakes lists the clients whose connection to the port of a socket is being made at this moment: it may come to any socket of the group
@@ -18,7 +19,7 @@ func handshakes(k sockaddr.Key) map[netip.AddrPort]struct{} {
 	if k.IsDatagram() {
 		return nil
 	}
-	diag, err := NewDiag()
+	diag, err := sockdiag.Open()
 	if err != nil {
 		return nil
 	}
@@ -26,9 +27,9 @@ func handshakes(k sockaddr.Key) map[netip.AddrPort]struct{} {
 	return handshakesAt(diag, k)
 }
 
-func handshakesAt(diag *Diag, k sockaddr.Key) map[netip.AddrPort]struct{} {
+func handshakesAt(diag *sockdiag.Conn, k sockaddr.Key) map[netip.AddrPort]struct{} {
 	// TCP_NEW_SYN_RECV is what a request is in (Linux 4.4), TCP_SYN_RECV what it is asked for and shown as.
-	list, err := diag.inetSockets(uint8(k.Address.Family), unix.IPPROTO_TCP, 1<<tcpSynReceived|1<<tcpNewSynReceived, k.Address.Port())
+	list, err := diag.InetSockets(uint8(k.Address.Family), unix.IPPROTO_TCP, 1<<sockdiag.TCPSynReceived|1<<sockdiag.TCPNewSynReceived, k.Address.Port())
 	if err != nil {
 		return nil
 	}
@@ -149,22 +150,22 @@ func (p *Preserved) connecting(s *Socket, now map[netip.AddrPort]struct{}) int {
 // empty tells whether nothing waits in the queue of a surplus socket, and nothing is on its way there.
 func (d *drain) empty(from *Preserved, s *Socket) bool {
 	k := s.Key
-	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<tcpListen)
+	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<sockdiag.TCPListen)
 	if k.IsDatagram() {
-		protocol, states = unix.IPPROTO_UDP, 1<<tcpClose
+		protocol, states = unix.IPPROTO_UDP, 1<<sockdiag.TCPClose
 	}
 	if from.connecting(s, nil) > 0 {
 		if from.connecting(s, handshakesAt(d.diag, k)) > 0 && time.Since(d.began) < handshakeLimit {
 			return false
 		}
 	}
-	list, err := d.diag.inetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
+	list, err := d.diag.InetSockets(uint8(k.Address.Family), protocol, states, k.Address.Port())
 	if err != nil {
 		return false
 	}
 	for _, l := range list {
 		if uint64(l.Inode) == s.Inode {
-			return l.waiting == 0
+			return l.Waiting == 0
 		}
 	}
 	return true

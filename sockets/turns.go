@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // A generation may need its own sockets to answer its clients: a front process asks a back process of the same service.
@@ -168,13 +169,13 @@ func (t *Tracker) usage(streams []*Socket) (map[*Socket]use, error) {
 		_, inner := d.selves[c.Inode]
 		_, own := d.own[c.Inode]
 		// One that waits to be accepted is as good as accepted.
-		waits := c.Inode == 0 && (c.State == tcpEstablished || c.State == tcpCloseWait)
+		waits := c.Inode == 0 && (c.State == sockdiag.TCPEstablished || c.State == sockdiag.TCPCloseWait)
 		if !inner && !own && !waits {
 			continue
 		}
-		peer := otherEnd{}
+		peer := sockdiag.Peer{}
 		if !inner {
-			if peer = d.peerOf(c); peer.inode == 0 && d.isOfHere(c) {
+			if peer = d.peerOf(c); peer.Inode == 0 && d.isOfHere(c) {
 				continue // its client is gone
 			}
 		}
@@ -182,8 +183,8 @@ func (t *Tracker) usage(streams []*Socket) (map[*Socket]use, error) {
 			if !d.madeTo(c, s) {
 				continue
 			}
-			if waits && peer.inode != 0 {
-				queued[uint64(peer.inode)] = append(queued[uint64(peer.inode)], s)
+			if waits && peer.Inode != 0 {
+				queued[uint64(peer.Inode)] = append(queued[uint64(peer.Inode)], s)
 				continue
 			}
 			u := used[s]
@@ -206,14 +207,14 @@ func (t *Tracker) usage(streams []*Socket) (map[*Socket]use, error) {
 }
 
 // isOfHere tells whether a connection's client is on this machine, and in this network namespace: it would be found.
-func (d *drain) isOfHere(c Connection) bool {
+func (d *drain) isOfHere(c sockdiag.Connection) bool {
 	return c.Family != unix.AF_UNIX && c.Family != unix.AF_VSOCK && c.Remote.IsValid() && d.isLocal(c)
 }
 
 // madeTo tells whether a connection was made to the address of a socket, as far as the drain can tell them apart.
-func (d *drain) madeTo(c Connection, s *Socket) bool {
+func (d *drain) madeTo(c sockdiag.Connection, s *Socket) bool {
 	if c.Family == unix.AF_UNIX || s.Key.Address.Family == unix.AF_UNIX {
-		return c.Family == s.Key.Address.Family && c.name == s.Path
+		return c.Family == s.Key.Address.Family && c.Name == s.Path
 	}
 	return c.Family != unix.AF_VSOCK && s.Key.Address.Family != unix.AF_VSOCK && c.Local.Port() == s.Key.Address.Port()
 }

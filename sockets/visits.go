@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/sockdiag"
 )
 
 // Some connections to the service are huptime's own: those that wake somebody up (queue.connect), and probes. They
@@ -66,11 +67,11 @@ func plain(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
-func visitOf(c Connection) visit { return visit{plain(c.Remote), c.Local.Port()} }
+func visitOf(c sockdiag.Connection) visit { return visit{plain(c.Remote), c.Local.Port()} }
 
 // over tells whether a connection was one of these, and is over but for the service's own close.
-func (v *visits) over(c Connection) bool {
-	if c.State != tcpCloseWait {
+func (v *visits) over(c sockdiag.Connection) bool {
+	if c.State != sockdiag.TCPCloseWait {
 		return false
 	}
 	v.mu.Lock()
@@ -84,7 +85,7 @@ const visitConnects = 10 * time.Second
 
 // gone forgets those of known, which were there before the list was made, that are in it no more: a client may get
 // their port.
-func (v *visits) gone(known map[visit]struct{}, list []Connection) {
+func (v *visits) gone(known map[visit]struct{}, list []sockdiag.Connection) {
 	for _, c := range list {
 		delete(known, visitOf(c))
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"huptime/sockets/sockdiag"
 )
 
 // maxUnixVisits bounds the descriptors that are kept for them.
@@ -46,7 +48,7 @@ func (v *unixVisits) end(fd int, name string) {
 
 // without is the list, of all connections to sockets of these names, without those that are visits. It closes what the
 // service has closed: what is not in the list, though it was made so long ago that it was accepted.
-func (v *unixVisits) without(list []Connection, names map[string]struct{}) []Connection {
+func (v *unixVisits) without(list []sockdiag.Connection, names map[string]struct{}) []sockdiag.Connection {
 	if len(names) == 0 {
 		return list
 	}
@@ -56,11 +58,11 @@ func (v *unixVisits) without(list []Connection, names map[string]struct{}) []Con
 	for _, one := range v.made {
 		seen[one.inode] = false
 	}
-	list = slices.DeleteFunc(list, func(c Connection) bool {
-		_, own := seen[c.peer]
-		own = own && c.Family == unix.AF_UNIX && c.peer != 0
+	list = slices.DeleteFunc(list, func(c sockdiag.Connection) bool {
+		_, own := seen[c.Peer]
+		own = own && c.Family == unix.AF_UNIX && c.Peer != 0
 		if own {
-			seen[c.peer] = true
+			seen[c.Peer] = true
 		}
 		return own
 	})

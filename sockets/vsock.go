@@ -4,13 +4,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/sockdiag"
 )
 
 // machineConnections appends to a slice the AF_VSOCK connections of the processes whose local port is one of ports. The kernel lists them by sock_diag
 // only where it was built with CONFIG_VSOCKETS_DIAG, and without their ports' owners; so each such socket is looked at, by a duplicate that is closed at
 // once. Where it can't be copied (pidfd_getfd is denied) it counts as a connection: a drain then waits for the sockets by which the service itself
 // has connected, too.
-func machineConnections(to []Connection, pids []int, ports map[uint32]struct{}) []Connection {
+func machineConnections(to []sockdiag.Connection, pids []int, ports map[uint32]struct{}) []sockdiag.Connection {
 	if len(ports) == 0 {
 		return to
 	}
@@ -28,7 +29,7 @@ func machineConnections(to []Connection, pids []int, ports map[uint32]struct{}) 
 				continue
 			}
 			if isMachineConnection(pid, d.Number, ports) {
-				to = append(to, Connection{Inode: uint32(inode), State: tcpEstablished, Family: unix.AF_VSOCK})
+				to = append(to, sockdiag.Connection{Inode: uint32(inode), State: sockdiag.TCPEstablished, Family: unix.AF_VSOCK})
 			}
 		}
 	}

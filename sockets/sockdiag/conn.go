@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -31,17 +31,17 @@ type Connection struct {
 	// Family is AF_INET or AF_INET6. The addresses of an IPv4 client of a dual-stack socket are IPv4-mapped IPv6.
 	Family uint16
 
-	protocol uint8  // IPPROTO_UDP of a UDP conversation, else 0
-	name     string // of a unix connection: of the listening socket that it was made to
-	peer     uint32 // of a unix connection: the inode of its other end
+	Protocol uint8  // IPPROTO_UDP of a UDP conversation, else 0
+	Name     string // of a unix connection: of the listening socket that it was made to
+	Peer     uint32 // of a unix connection: the inode of its other end
 }
 
 // TCP states, include/net/tcp_states.h.
 const (
-	tcpEstablished = 1
+	TCPEstablished = 1
 	tcpFinWait1    = 4
 	tcpFinWait2    = 5
-	tcpCloseWait   = 8
+	TCPCloseWait   = 8
 	tcpLastAck     = 9
 	tcpClosing     = 11
 )
@@ -50,7 +50,7 @@ const (
 // (SYN_RECV, which a SYN flood makes many of; a connection accepted by TCP Fast Open is one as well until its handshake is
 // over), TIME_WAIT, listening sockets, and CLOSE, which is in no table that is dumped: a connection that was reset is not
 // listed, though a process may hold it still. TIME_WAIT sockets in substate FIN_WAIT2 are listed as FIN_WAIT2, with inode 0.
-const connectionStates = 1<<tcpEstablished | 1<<tcpFinWait1 | 1<<tcpFinWait2 | 1<<tcpCloseWait | 1<<tcpLastAck | 1<<tcpClosing
+const connectionStates = 1<<TCPEstablished | 1<<tcpFinWait1 | 1<<tcpFinWait2 | 1<<TCPCloseWait | 1<<tcpLastAck | 1<<tcpClosing
 
 // The layout of include/uapi/linux/inet_diag.h.
 const (
@@ -95,17 +95,17 @@ const (
 
 var errInterrupted = errors.New("connections changed while they were listed")
 
-// Diag lists connections through sock_diag(7). It sees those of the network namespace in which it was made, needs no
+// Conn lists connections through sock_diag(7). It sees those of the network namespace in which it was made, needs no
 // privilege, and may be used by several goroutines.
-type Diag struct {
+type Conn struct {
 	mu     sync.Mutex
 	conn   *netlink.Conn // owned; nil after a failure (until the next call) and after Close
 	closed bool
 }
 
-// NewDiag opens a netlink socket, which the returned Diag owns and Close closes.
-func NewDiag() (*Diag, error) {
-	d := &Diag{}
+// Open opens a netlink socket, which the returned Conn owns and Close closes.
+func Open() (*Conn, error) {
+	d := &Conn{}
 	if err := d.dial(); err != nil {
 		return nil, err
 	}
@@ -113,14 +113,14 @@ func NewDiag() (*Diag, error) {
 }
 
 // Close closes the netlink socket, after a list under way is finished.
-func (d *Diag) Close() error {
+func (d *Conn) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
 	return d.hangUp()
 }
 
-func (d *Diag) dial() error {
+func (d *Conn) dial() error {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: datagramSize})
 	if err != nil {
 		return fmt.Errorf("cannot open sock_diag: %w", err)
@@ -129,7 +129,7 @@ func (d *Diag) dial() error {
 	return nil
 }
 
-func (d *Diag) hangUp() error {
+func (d *Conn) hangUp() error {
 	if d.conn == nil {
 		return nil
 	}
@@ -145,16 +145,16 @@ func (d *Diag) hangUp() error {
 // inet_diag_dump_icsk). Who concludes from an absence should see it twice in a row.
 //
 // An error leaves the slice as it was.
-func (d *Diag) TCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
+func (d *Conn) TCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
 	return d.tcpConnections(to, ports, false)
 }
 
 // DetailedTCPConnections is TCPConnections with Idle and Queued, which costs more.
-func (d *Diag) DetailedTCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
+func (d *Conn) DetailedTCPConnections(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
 	return d.tcpConnections(to, ports, true)
 }
 
-func (d *Diag) tcpConnections(to []Connection, ports map[uint16]struct{}, details bool) ([]Connection, error) {
+func (d *Conn) tcpConnections(to []Connection, ports map[uint16]struct{}, details bool) ([]Connection, error) {
 	if len(ports) == 0 {
 		return to, nil
 	}
@@ -189,7 +189,7 @@ func untilConsistent(dump func() error) error {
 }
 
 // dump makes one request and reads all of its answer.
-func (d *Diag) dump(to []Connection, request []byte, ports map[uint16]struct{}) ([]Connection, error) {
+func (d *Conn) dump(to []Connection, request []byte, ports map[uint16]struct{}) ([]Connection, error) {
 	if d.closed {
 		return to, os.ErrClosed
 	}
@@ -206,7 +206,7 @@ func (d *Diag) dump(to []Connection, request []byte, ports map[uint16]struct{}) 
 	return all, err
 }
 
-func (d *Diag) exchange(to []Connection, request []byte, ports map[uint16]struct{}) ([]Connection, error) {
+func (d *Conn) exchange(to []Connection, request []byte, ports map[uint16]struct{}) ([]Connection, error) {
 	if err := d.conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
 		return to, err
 	}

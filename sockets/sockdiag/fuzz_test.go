@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -124,7 +124,7 @@ func FuzzDiagAnswers(f *testing.F) {
 			t.Fatalf("%x of %x: %+v with %v", kinds, inet, list, err)
 		}
 		visited := 0
-		err = visitUnix(answer(unixData, unix.SOCK_DIAG_BY_FAMILY), sequence, func(got unixSocket) {
+		err = visitUnix(answer(unixData, unix.SOCK_DIAG_BY_FAMILY), sequence, func(got UnixSocket) {
 			if visited++; got != s {
 				t.Fatalf("%x: %+v", unixData, got)
 			}

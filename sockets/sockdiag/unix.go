@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -33,33 +33,33 @@ const (
 	unixPeer     = 2 // UNIX_DIAG_PEER: the inode of the other end
 )
 
-// unixSocket is a unix socket as sock_diag(7) shows it.
-type unixSocket struct {
-	inode uint32
-	state uint8
-	// name is a path as it was given to bind, or NUL and an abstract name; "" where there is none. Connections have that of
+// UnixSocket is a unix socket as sock_diag(7) shows it.
+type UnixSocket struct {
+	Inode uint32
+	State uint8
+	// Name is a path as it was given to bind, or NUL and an abstract name; "" where there is none. Connections have that of
 	// the listening socket which they were made to.
-	name string
-	file uint32 // the lower half of the inode number of the socket's file; 0 for none
+	Name string
+	File uint32 // the lower half of the inode number of the socket's file; 0 for none
 	peer uint32 // the inode of a connection's other end; 0 where it waits in the accept queue, or is closed
 }
 
-// UnixConnections appends to a slice the connected unix sockets of these names, which are as [unixSocket] has them: those made to
+// UnixConnections appends to a slice the connected unix sockets of these names, which are as [UnixSocket] has them: those made to
 // listening sockets of these names and accepted. One that waits in the accept queue has no inode yet, and the kernel does not show it (sk_diag_dump in
 // net/unix/diag.c). Of a Connection only Inode, State and Family are set.
 // Another process may have a socket of the same name in another directory or root: whose a connection is, its inode tells.
 //
 // An error leaves the slice as it was.
-func (d *Diag) UnixConnections(to []Connection, names map[string]struct{}) ([]Connection, error) {
+func (d *Conn) UnixConnections(to []Connection, names map[string]struct{}) ([]Connection, error) {
 	if len(names) == 0 {
 		return to, nil
 	}
 	var all []Connection
 	err := untilConsistent(func() error {
 		all = to
-		return d.unixSockets(unixRequest(1<<tcpEstablished, 0, showUnixName|showUnixPeer), netlink.Dump, func(s unixSocket) {
-			if _, ok := names[s.name]; ok {
-				all = append(all, Connection{Inode: s.inode, State: s.state, Family: unix.AF_UNIX, name: s.name, peer: s.peer})
+		return d.unixSockets(unixRequest(1<<TCPEstablished, 0, showUnixName|showUnixPeer), netlink.Dump, func(s UnixSocket) {
+			if _, ok := names[s.Name]; ok {
+				all = append(all, Connection{Inode: s.Inode, State: s.State, Family: unix.AF_UNIX, Name: s.Name, Peer: s.peer})
 			}
 		})
 	})
@@ -69,16 +69,16 @@ func (d *Diag) UnixConnections(to []Connection, names map[string]struct{}) ([]Co
 	return all, nil
 }
 
-// unixSocketOf describes one unix socket of this network namespace. The error matches os.ErrNotExist where there is none, and
+// UnixSocketOf describes one unix socket of this network namespace. The error matches os.ErrNotExist where there is none, and
 // where the kernel has no unix_diag.
-func (d *Diag) unixSocketOf(inode uint64) (unixSocket, error) {
-	var found unixSocket
-	err := d.unixSockets(unixRequest(^uint32(0), uint32(inode), showUnixName|showUnixFile), 0, func(s unixSocket) { found = s })
-	if err == nil && uint64(found.inode) != inode {
+func (d *Conn) UnixSocketOf(inode uint64) (UnixSocket, error) {
+	var found UnixSocket
+	err := d.unixSockets(unixRequest(^uint32(0), uint32(inode), showUnixName|showUnixFile), 0, func(s UnixSocket) { found = s })
+	if err == nil && uint64(found.Inode) != inode {
 		err = os.ErrNotExist
 	}
 	if err != nil {
-		return unixSocket{}, fmt.Errorf("cannot look at unix socket %d: %w", inode, err)
+		return UnixSocket{}, fmt.Errorf("cannot look at unix socket %d: %w", inode, err)
 	}
 	return found, nil
 }
@@ -95,14 +95,14 @@ func unixRequest(states, inode, show uint32) []byte {
 }
 
 // unixSockets makes one request and calls visit for each socket of the answer.
-func (d *Diag) unixSockets(request []byte, flags netlink.HeaderFlags, visit func(unixSocket)) error {
+func (d *Conn) unixSockets(request []byte, flags netlink.HeaderFlags, visit func(UnixSocket)) error {
 	return d.bySockFamily(request, flags, func(answer iter.Seq2[netlink.Message, error], sequence uint32) error {
 		return visitUnix(answer, sequence, visit)
 	})
 }
 
 // bySockFamily makes one request of SOCK_DIAG_BY_FAMILY, whose answer read reads to its end.
-func (d *Diag) bySockFamily(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
+func (d *Conn) bySockFamily(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -120,7 +120,7 @@ func (d *Diag) bySockFamily(request []byte, flags netlink.HeaderFlags, read func
 	return err
 }
 
-func (d *Diag) exchangeSockets(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
+func (d *Conn) exchangeSockets(request []byte, flags netlink.HeaderFlags, read func(iter.Seq2[netlink.Message, error], uint32) error) error {
 	if err := d.conn.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (d *Diag) exchangeSockets(request []byte, flags netlink.HeaderFlags, read f
 }
 
 // visitUnix reads an answer to its end.
-func visitUnix(answer iter.Seq2[netlink.Message, error], sequence uint32, visit func(unixSocket)) error {
+func visitUnix(answer iter.Seq2[netlink.Message, error], sequence uint32, visit func(UnixSocket)) error {
 	return visitSockets(answer, sequence, func(data []byte) error {
 		s, err := parseUnixSocket(data)
 		if err == nil {
@@ -172,22 +172,22 @@ func visitSockets(answer iter.Seq2[netlink.Message, error], sequence uint32, vis
 }
 
 // parseUnixSocket parses a struct unix_diag_msg and the attributes behind it.
-func parseUnixSocket(b []byte) (unixSocket, error) {
+func parseUnixSocket(b []byte) (UnixSocket, error) {
 	if len(b) < sizeofUnixMessage || b[0] != unix.AF_UNIX {
-		return unixSocket{}, fmt.Errorf("no unix socket in %d bytes", len(b))
+		return UnixSocket{}, fmt.Errorf("no unix socket in %d bytes", len(b))
 	}
-	s := unixSocket{state: b[unixMessageStateAt], inode: binary.NativeEndian.Uint32(b[unixMessageInodeAt:])}
+	s := UnixSocket{State: b[unixMessageStateAt], Inode: binary.NativeEndian.Uint32(b[unixMessageInodeAt:])}
 	attributes, err := netlink.NewAttributeDecoder(b[sizeofUnixMessage:])
 	if err != nil {
-		return unixSocket{}, err
+		return UnixSocket{}, err
 	}
 	for attributes.Next() {
 		switch attributes.Type() {
 		case unixName:
-			s.name = sockaddr.UnixName(attributes.Bytes())
+			s.Name = sockaddr.UnixName(attributes.Bytes())
 		case unixFile:
 			if v := attributes.Bytes(); len(v) >= 8 {
-				s.file = binary.NativeEndian.Uint32(v)
+				s.File = binary.NativeEndian.Uint32(v)
 			}
 		case unixPeer:
 			if v := attributes.Bytes(); len(v) >= 4 {

@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -18,15 +18,15 @@ const (
 	infoBytesReceivedAt = 128 // .tcpi_bytes_received
 )
 
-// otherEnd is the socket that a connection was made from.
-type otherEnd struct {
-	inode  uint32
-	unused bool // no byte was ever sent on the connection, either way
+// Peer is the socket that a connection was made from.
+type Peer struct {
+	Inode  uint32
+	Unused bool // no byte was ever sent on the connection, either way
 }
 
-// tcpPeer finds the TCP socket whose ends are those of c the other way round. The kernel looks it up in its table
+// TCPPeer finds the TCP socket whose ends are those of c the other way round. The kernel looks it up in its table
 // (inet_diag_find_one_icsk), it makes no list. It finds a socket of either family by IPv4 addresses.
-func (d *Diag) tcpPeer(c Connection) otherEnd {
+func (d *Conn) TCPPeer(c Connection) Peer {
 	local, remote := c.Local.Addr().Unmap(), c.Remote.Addr().Unmap()
 	b := inetRequest(unix.AF_INET6, unix.IPPROTO_TCP, ^uint32(0), 0)
 	b[requestV2DetailsAt] = 1 << (attributeInfo - 1)
@@ -49,10 +49,10 @@ func (d *Diag) tcpPeer(c Connection) otherEnd {
 	})
 	// Where there is none the kernel answers with the listening socket of the address, if there is one.
 	ends := found.Local.Port() == c.Remote.Port() && found.Remote.Port() == c.Local.Port()
-	if err != nil || !ends || found.State == tcpListen {
-		return otherEnd{}
+	if err != nil || !ends || found.State == TCPListen {
+		return Peer{}
 	}
-	return otherEnd{inode: found.Inode, unused: unused}
+	return Peer{Inode: found.Inode, Unused: unused}
 }
 
 // neverUsed reads a struct tcp_info (Linux 4.1): whether no byte was received, and none but the SYN acknowledged.
@@ -70,11 +70,11 @@ func neverUsed(attributes []byte) bool {
 	return false
 }
 
-// udpPeer finds the UDP socket that a conversation's datagrams go to.
-func (d *Diag) udpPeer(c Connection) uint32 {
+// UDPPeer finds the UDP socket that a conversation's datagrams go to.
+func (d *Conn) UDPPeer(c Connection) uint32 {
 	best := uint32(0)
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		list, err := d.inetSockets(family, unix.IPPROTO_UDP, 1<<tcpEstablished|1<<tcpClose, c.Remote.Port())
+		list, err := d.InetSockets(family, unix.IPPROTO_UDP, 1<<TCPEstablished|1<<TCPClose, c.Remote.Port())
 		if err != nil {
 			return 0
 		}
@@ -82,11 +82,11 @@ func (d *Diag) udpPeer(c Connection) uint32 {
 			local, remote := s.Local.Addr().Unmap(), s.Remote.Addr().Unmap()
 			switch {
 			case local != c.Remote.Addr().Unmap() && !local.IsUnspecified():
-			case s.State == tcpEstablished:
+			case s.State == TCPEstablished:
 				if s.Remote.Port() == c.Local.Port() && remote == c.Local.Addr().Unmap() {
 					return s.Inode
 				}
-			case s.State == tcpClose:
+			case s.State == TCPClose:
 				best = s.Inode
 			}
 		}

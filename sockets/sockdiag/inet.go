@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -19,36 +19,36 @@ const (
 	requestV2CookieAt = 48
 
 	// TCP states of sockets that are no connections, include/net/tcp_states.h. A datagram socket without a peer is in TCP_CLOSE.
-	tcpSynReceived    = 3
-	tcpClose          = 7
-	tcpListen         = 10
-	tcpNewSynReceived = 12
+	TCPSynReceived    = 3
+	TCPClose          = 7
+	TCPListen         = 10
+	TCPNewSynReceived = 12
 
 	// maxPortsOneByOne: more ports than these are asked for all at once.
 	maxPortsOneByOne = 8
 )
 
-// inetSocket is an internet socket that is no connection: a listening one, or a datagram socket.
-type inetSocket struct {
+// InetSocket is an internet socket that is no connection: a listening one, or a datagram socket.
+type InetSocket struct {
 	Connection
-	waiting uint32 // connections in the accept queue of a listening socket, or bytes of datagrams
+	Waiting uint32 // connections in the accept queue of a listening socket, or bytes of datagrams
 }
 
 // UDPConversations appends to a slice the UDP sockets that have a peer and one of these local ports. Of a Connection all is set but
 // Idle and Queued. A kernel without udp_diag (CONFIG_INET_UDP_DIAG) shows none.
 //
 // An error leaves the slice as it was.
-func (d *Diag) UDPConversations(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
+func (d *Conn) UDPConversations(to []Connection, ports map[uint16]struct{}) ([]Connection, error) {
 	all := to
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		for _, port := range asked(ports) {
-			list, err := d.inetSockets(family, unix.IPPROTO_UDP, 1<<tcpEstablished, port)
+			list, err := d.InetSockets(family, unix.IPPROTO_UDP, 1<<TCPEstablished, port)
 			if err != nil {
 				return to, fmt.Errorf("cannot list UDP sockets: %w", err)
 			}
 			for _, s := range list {
 				if _, ok := ports[s.Local.Port()]; ok {
-					s.protocol = unix.IPPROTO_UDP
+					s.Protocol = unix.IPPROTO_UDP
 					all = append(all, s.Connection)
 				}
 			}
@@ -69,9 +69,9 @@ func asked(ports map[uint16]struct{}) []uint16 {
 	return list
 }
 
-// inetSockets lists the sockets of one family, protocol and local port that are in one of states (bits by number), in the kernel's own order.
-func (d *Diag) inetSockets(family, protocol uint8, states uint32, port uint16) ([]inetSocket, error) {
-	var list []inetSocket
+// InetSockets lists the sockets of one family, protocol and local port that are in one of states (bits by number), in the kernel's own order.
+func (d *Conn) InetSockets(family, protocol uint8, states uint32, port uint16) ([]InetSocket, error) {
+	var list []InetSocket
 	err := untilConsistent(func() error {
 		list = list[:0]
 		return d.bySockFamily(inetRequest(family, protocol, states, port), netlink.Dump, func(answer iter.Seq2[netlink.Message, error], sequence uint32) error {
@@ -80,7 +80,7 @@ func (d *Diag) inetSockets(family, protocol uint8, states uint32, port uint16) (
 				if err != nil {
 					return err
 				}
-				list = append(list, inetSocket{c, binary.NativeEndian.Uint32(data[messageReadAt:])})
+				list = append(list, InetSocket{c, binary.NativeEndian.Uint32(data[messageReadAt:])})
 				return nil
 			})
 		})

@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"errors"
@@ -72,9 +72,9 @@ func (s *diagServer) accept(t testing.TB) *net.TCPConn {
 	return c
 }
 
-func newDiag(t testing.TB) *Diag {
+func newDiag(t testing.TB) *Conn {
 	t.Helper()
-	d, err := NewDiag()
+	d, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func newDiag(t testing.TB) *Diag {
 }
 
 // diagUntil lists until the list is as wanted.
-func diagUntil(t testing.TB, d *Diag, ports map[uint16]struct{}, what string, ok func([]Connection) bool) []Connection {
+func diagUntil(t testing.TB, d *Conn, ports map[uint16]struct{}, what string, ok func([]Connection) bool) []Connection {
 	t.Helper()
 	var list []Connection
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -125,12 +125,12 @@ func TestDiagLifeOfAConnection(t *testing.T) {
 
 	client := s.connect(t, "127.0.0.1")
 	list := diagUntil(t, d, ports, "one that waits", func(l []Connection) bool {
-		return len(l) == 1 && l[0].Inode == 0 && l[0].State == tcpEstablished
+		return len(l) == 1 && l[0].Inode == 0 && l[0].State == TCPEstablished
 	})
 	want := Connection{
 		Local:  client.RemoteAddr().(*net.TCPAddr).AddrPort(),
 		Remote: client.LocalAddr().(*net.TCPAddr).AddrPort(),
-		State:  tcpEstablished,
+		State:  TCPEstablished,
 		Family: unix.AF_INET,
 	}
 	if list[0] != want {
@@ -149,7 +149,7 @@ func TestDiagLifeOfAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	diagUntil(t, d, ports, "half closed by the client", func(l []Connection) bool {
-		return len(l) == 1 && l[0].Inode == want.Inode && l[0].State == tcpCloseWait
+		return len(l) == 1 && l[0].Inode == want.Inode && l[0].State == TCPCloseWait
 	})
 	if err := server.Close(); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -14,7 +14,7 @@ import (
 // diagMessage is a struct inet_diag_msg.
 func diagMessage(family byte, port uint16, inode uint32) []byte {
 	b := make([]byte, sizeofMessage)
-	b[0], b[1] = family, tcpEstablished
+	b[0], b[1] = family, TCPEstablished
 	binary.BigEndian.PutUint16(b[requestPortAt:], port)
 	binary.NativeEndian.PutUint32(b[messageInodeAt:], inode)
 	return b

@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -25,16 +25,16 @@ const (
 // port that was bound (tcp_twsk_unique in net/ipv4/tcp_ipv4.c).
 const tcpTimeWait = 6
 
-// connected tells whether there is a TCP connection between two addresses of one family, seen from one end. Only
+// Connected tells whether there is a TCP connection between two addresses of one family, seen from one end. Only
 // that one is looked up (inet_diag_find_one_icsk in net/ipv4/inet_diag.c): it costs the same whatever else there is.
-func (d *Diag) connected(local, remote netip.AddrPort) (bool, error) {
+func (d *Conn) Connected(local, remote netip.AddrPort) (bool, error) {
 	there := false
 	request := exactRequest(local, remote)
 	err := d.bySockFamily(request, 0, func(answer iter.Seq2[netlink.Message, error], sequence uint32) error {
 		return visitSockets(answer, sequence, func(data []byte) error {
 			c, err := parseConnection(data)
 			// Without a connection the answer is the socket that listens there.
-			there = err == nil && c.State != tcpListen && c.State != tcpTimeWait
+			there = err == nil && c.State != TCPListen && c.State != tcpTimeWait
 			return err
 		})
 	})

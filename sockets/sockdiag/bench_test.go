@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"fmt"
@@ -28,7 +28,7 @@ func BenchmarkDiag(b *testing.B) {
 			s.clients = nil
 			diagUntil(b, d, portSet(s.port), "closed by the clients", func(l []Connection) bool {
 				for _, c := range l {
-					if c.State != tcpCloseWait {
+					if c.State != TCPCloseWait {
 						return false
 					}
 				}

@@ -1,4 +1,4 @@
-package sockets
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -29,19 +29,19 @@ func TestParseUnixSocket(t *testing.T) {
 	for _, test := range []struct {
 		what string
 		b    []byte
-		want unixSocket
+		want UnixSocket
 		bad  bool
 	}{
-		{"a path", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte("/run/x\x00")}), unixSocket{5, 1, "/run/x", 0, 0}, false},
-		{"a path that fills its field", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte(strings.Repeat("x", 108))}), unixSocket{5, 1, strings.Repeat("x", 108), 0, 0}, false},
-		{"an abstract name", unixMessage(10, 5, netlink.Attribute{Type: unixName, Data: []byte("\x00a\x00b\x00")}), unixSocket{5, 10, "\x00a\x00b\x00", 0, 0}, false},
-		{"a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: append(file, 0, 0, 0, 0)}), unixSocket{5, 10, "", 77, 0}, false},
-		{"half a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: file}), unixSocket{5, 10, "", 0, 0}, false},
-		{"no name, another attribute", unixMessage(1, 0, netlink.Attribute{Type: 4, Data: make([]byte, 8)}), unixSocket{0, 1, "", 0, 0}, false},
-		{"the other end", unixMessage(1, 5, netlink.Attribute{Type: unixPeer, Data: file}), unixSocket{5, 1, "", 0, 77}, false},
-		{"cut short", unixMessage(1, 5)[:15], unixSocket{}, true},
-		{"another family", append([]byte{unix.AF_INET}, unixMessage(1, 5)[1:]...), unixSocket{}, true},
-		{"a broken attribute", append(unixMessage(1, 5), 200, 0, 0, 0), unixSocket{}, true},
+		{"a path", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte("/run/x\x00")}), UnixSocket{5, 1, "/run/x", 0, 0}, false},
+		{"a path that fills its field", unixMessage(1, 5, netlink.Attribute{Type: unixName, Data: []byte(strings.Repeat("x", 108))}), UnixSocket{5, 1, strings.Repeat("x", 108), 0, 0}, false},
+		{"an abstract name", unixMessage(10, 5, netlink.Attribute{Type: unixName, Data: []byte("\x00a\x00b\x00")}), UnixSocket{5, 10, "\x00a\x00b\x00", 0, 0}, false},
+		{"a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: append(file, 0, 0, 0, 0)}), UnixSocket{5, 10, "", 77, 0}, false},
+		{"half a file", unixMessage(10, 5, netlink.Attribute{Type: unixFile, Data: file}), UnixSocket{5, 10, "", 0, 0}, false},
+		{"no name, another attribute", unixMessage(1, 0, netlink.Attribute{Type: 4, Data: make([]byte, 8)}), UnixSocket{0, 1, "", 0, 0}, false},
+		{"the other end", unixMessage(1, 5, netlink.Attribute{Type: unixPeer, Data: file}), UnixSocket{5, 1, "", 0, 77}, false},
+		{"cut short", unixMessage(1, 5)[:15], UnixSocket{}, true},
+		{"another family", append([]byte{unix.AF_INET}, unixMessage(1, 5)[1:]...), UnixSocket{}, true},
+		{"a broken attribute", append(unixMessage(1, 5), 200, 0, 0, 0), UnixSocket{}, true},
 	} {
 		got, err := parseUnixSocket(test.b)
 		if (err != nil) != test.bad || !test.bad && got != test.want {
@@ -55,8 +55,8 @@ func FuzzParseUnixSocket(f *testing.F) {
 	f.Add(unixMessage(10, 0, netlink.Attribute{Type: unixName, Data: []byte("\x00a\x00")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parseUnixSocket(b)
-		if err == nil && s.name != "" && s.name[0] != 0 && strings.IndexByte(s.name, 0) >= 0 {
-			t.Errorf("the path %q", s.name)
+		if err == nil && s.Name != "" && s.Name[0] != 0 && strings.IndexByte(s.Name, 0) >= 0 {
+			t.Errorf("the path %q", s.Name)
 		}
 	})
 }
@@ -64,7 +64,7 @@ func FuzzParseUnixSocket(f *testing.F) {
 // What the kernel shows of a listening socket, of what waits in its queue and of what was accepted.
 func TestUnixConnections(t *testing.T) {
 	t.Parallel()
-	d, err := NewDiag()
+	d, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +78,12 @@ func TestUnixConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	inode := puppets.SocketInode(t, listener)
-	info, err := d.unixSocketOf(inode)
+	info, err := d.UnixSocketOf(inode)
 	var st unix.Stat_t
 	if errStat := unix.Stat(name, &st); errStat != nil {
 		t.Fatal(errStat)
 	}
-	if err != nil || info.name != name || info.file != uint32(st.Ino) {
+	if err != nil || info.Name != name || info.File != uint32(st.Ino) {
 		t.Errorf("%+v, %v; the file's inode is %d", info, err, st.Ino)
 	}
 	for range 2 {
@@ -107,7 +107,7 @@ func TestUnixConnections(t *testing.T) {
 	if list, err := d.UnixConnections(nil, map[string]struct{}{name + "x": {}}); err != nil || len(list) != 0 {
 		t.Errorf("of another name: %+v, %v", list, err)
 	}
-	if _, err := d.unixSocketOf(uint64(^uint32(0))); !errors.Is(err, os.ErrNotExist) {
+	if _, err := d.UnixSocketOf(uint64(^uint32(0))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such socket: %v", err)
 	}
 	if list, err := d.UnixConnections(nil, names); err != nil || len(list) != 1 {

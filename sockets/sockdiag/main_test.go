@@ -1,0 +1,14 @@
+package sockdiag
+
+import (
+	"os"
+	"testing"
+
+	"huptime/internal/leak"
+)
+
+// TestMain fails where a descriptor or a goroutine is left.
+func TestMain(m *testing.M) {
+	before := leak.Start()
+	os.Exit(leak.Status(m.Run(), before))
+}
