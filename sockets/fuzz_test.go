@@ -2,90 +2,15 @@ package sockets
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
 	"huptime/sockets/sockdiag"
 )
-
-// Whatever call a thread is in, of whatever ABI, and whatever it points to: the descriptors that it waits on are those
-// that the kernel would look at, and no more of its memory is read than the call has.
-func FuzzWaitsAt(f *testing.F) {
-	pollfds := []byte("\x05\x00\x00\x00\x01\x00\x00\x00\xff\xff\xff\xff\x01\x00\x00\x00\x06\x00\x00\x00\x04\x00\x01\x00")
-	f.Add(byte(abi.AMD64), int64(7), uint64(0x7ffd1000), uint64(3), pollfds)
-	f.Add(byte(abi.AMD64), int64(270), uint64(6), uint64(0x7ffd1000), []byte("\xff\x00\x00\x00\x00\x00\x00\x00"))
-	f.Add(byte(abi.AMD64), int64(23), uint64(1<<32|1025), uint64(0x7ffd1000), bytes.Repeat([]byte{1}, 129))
-	f.Add(byte(abi.AMD64), int64(232), uint64(9), uint64(0x7ffd1000), []byte{})
-	f.Add(byte(abi.I386), int64(102), uint64(5), uint64(0xffffd000), []byte("\x03\x00\x00\x00"))
-	f.Add(byte(abi.I386), int64(102), uint64(12), uint64(0xffffd000), []byte("\x03\x00"))
-	f.Add(byte(abi.ARM64), int64(73), uint64(0xffff1000), ^uint64(0), bytes.Repeat(pollfds, 2000))
-	f.Add(byte(abi.ARM64), int64(202), ^uint64(0), uint64(0), []byte{})
-	f.Add(byte(abi.ARM), int64(-1), uint64(0), uint64(0), []byte{})
-	f.Fuzz(func(t *testing.T, which byte, number int64, first, second uint64, mem []byte) {
-		code := abi.ABI(which % byte(abi.ARM+2))
-		reads := 0
-		read := func(addr, size uint64) []byte {
-			if reads++; size > 8*maxPolled || addr != first && addr != second || reads > 1 {
-				t.Fatalf("%s %d: %d bytes at %#x, the %dth time", code, number, size, addr, reads)
-			}
-			if size == 0 || size > uint64(len(mem)) {
-				return nil
-			}
-			return mem[:size]
-		}
-		now := proc.Syscall{Number: number, Args: [6]uint64{first, second, 7, 8, 9, 10}}
-		call, args := unpackWith(read, code, now)
-		switch {
-		case number >= 0 && code.InMemory(number) && call != abi.Other:
-			if args != [6]uint64{uint64(binary.NativeEndian.Uint32(mem))} || reads != 1 {
-				t.Fatalf("%s of %x, from %x", call, args, mem)
-			}
-		case args != now.Args || number < 0 && call != abi.Other:
-			t.Fatalf("%s %d is %s of %x", code, number, call, args)
-		}
-		reads = 0
-		fds, set := waitsWith(read, code, now)
-		var want []int
-		wantSet := -1
-		switch call {
-		case abi.Accept, abi.Recv:
-			want = []int{int(int32(args[0]))}
-		case abi.EpollWait:
-			wantSet = int(int32(args[0]))
-		case abi.Poll, abi.Ppoll:
-			var array []unix.PollFd
-			if n := min(uint32(second), maxPolled); 8*int(n) <= len(mem) {
-				array = make([]unix.PollFd, n)
-				if _, err := binary.Decode(mem, binary.NativeEndian, array); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, p := range array {
-				if p.Fd >= 0 && p.Events&unix.POLLIN != 0 {
-					want = append(want, int(p.Fd))
-				}
-			}
-		case abi.Select, abi.Pselect6:
-			n := int(min(uint32(first), maxPolled))
-			for fd := 0; fd < n && (n+7)/8 <= len(mem); fd++ {
-				if mem[fd/8]>>(fd%8)&1 != 0 {
-					want = append(want, fd)
-				}
-			}
-		}
-		if !slices.Equal(fds, want) || set != wantSet {
-			t.Fatalf("%s of %x waits on %v and %d, want %v and %d", call, args, fds, set, want, wantSet)
-		}
-	})
-}
 
 // What the kernel writes is counted, nothing else is, and no name counts.
 func FuzzContextSwitches(f *testing.F) {
@@ -169,67 +94,6 @@ func FuzzConnectedIn(f *testing.F) {
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("%q in %q: %d, want %d", name, list, got, want)
-		}
-	})
-}
-
-// Of what is sent only the one descriptor that was asked for is taken; all else is an error, and closed.
-func FuzzReceiveDescriptor(f *testing.F) {
-	f.Add(byte(1), []byte{0}, true)
-	f.Add(byte(1), []byte("xy"), false)
-	f.Add(byte(2), []byte{0}, true)
-	f.Add(byte(3), []byte{}, true)
-	f.Add(byte(0), []byte{}, true)
-	f.Fuzz(func(t *testing.T, number byte, data []byte, right bool) {
-		if len(data) > 4096 {
-			return
-		}
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(pair[0])
-		defer unix.Close(pair[1])
-		var pipe [2]int
-		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(pipe[0])
-		link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", pipe[1]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !right {
-			link = "socket:[1]"
-		}
-		var rights []byte
-		passed := slices.Repeat(pipe[1:], int(number)%5)
-		if len(passed) > 0 {
-			rights = unix.UnixRights(passed...)
-		}
-		err = unix.Sendmsg(pair[1], data, rights, nil, 0)
-		unix.Close(pipe[1]) // all that is left of it is on its way
-		if err != nil {
-			t.Fatal(err)
-		}
-		fd, err := receiveDescriptor(pair[0], link)
-		if (err == nil) != (len(passed) == 1 && right) || (err == nil) != (fd >= 0) {
-			t.Fatalf("%d of %d, %v", fd, len(passed), err)
-		}
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-		// What is not taken is closed by others, without being waited for.
-		poll := []unix.PollFd{{Fd: int32(pipe[0])}}
-		for {
-			n, err := unix.Poll(poll, 10_000)
-			if err == unix.EINTR {
-				continue
-			}
-			if n != 1 || poll[0].Revents != unix.POLLHUP {
-				t.Fatalf("%d of %d were left open: %d, %#x, %v", fd, len(passed), n, poll[0].Revents, err)
-			}
-			break
 		}
 	})
 }

@@ -142,25 +142,3 @@ func TestNotPreservable(t *testing.T) {
 		t.Errorf("no descriptor: %v", err)
 	}
 }
-
-func TestDuplicate(t *testing.T) {
-	t.Parallel()
-	fd := puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
-	dup, err := duplicate(os.Getpid(), fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(dup)
-	if dup == fd || puppets.SocketInode(t, dup) != puppets.SocketInode(t, fd) {
-		t.Errorf("%d is no copy of %d", dup, fd)
-	}
-	if flags, _ := unix.FcntlInt(uintptr(dup), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 {
-		t.Error("a service that is started now would get the copy")
-	}
-	if _, err := duplicate(os.Getpid(), 1<<20); !errors.Is(err, unix.EBADF) {
-		t.Errorf("a closed number: %v", err)
-	}
-	if _, err := duplicate(1<<22+1, 0); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINVAL) {
-		t.Errorf("no process: %v", err)
-	}
-}
