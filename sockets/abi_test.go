@@ -17,6 +17,8 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/fdpass"
+	"huptime/sockets/waitstate"
 )
 
 // eachABI runs a test with a process of each ABI of the machine; file is its descriptor 3. lines are what it says.
@@ -81,7 +83,7 @@ func TestWaitsOn(t *testing.T) {
 			}
 			got = nil
 			for _, tid := range tids {
-				got = append(got, waitsOn(pid, tid, code)...)
+				got = append(got, waitstate.On(pid, tid, code)...)
 			}
 			got = slices.DeleteFunc(got, func(fd int) bool { return !slices.Contains(want, fd) }) // others read what they have to themselves
 			slices.Sort(got)
@@ -115,14 +117,14 @@ func TestSendRemotely(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Thaw()
-		if err := sendRemotely(f, 3, 3); err != nil {
+		if err := fdpass.Send(f, 3, 3); err != nil {
 			t.Fatal(err)
 		}
-		link, err := linkOf(pid, 3, aSocket)
+		link, err := fdpass.LinkOf(pid, 3, fdpass.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fd, err := receiveDescriptor(int(file.Fd()), link)
+		fd, err := fdpass.Receive(int(file.Fd()), link)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +136,7 @@ func TestSendRemotely(t *testing.T) {
 		if err := unix.Fstat(fd, &ours); err != nil || ours.Ino != theirs.Ino {
 			t.Errorf("got inode %d, want %d, %v", ours.Ino, theirs.Ino, err)
 		}
-		if err := sendRemotely(f, 3, 99); err != unix.EBADF {
+		if err := fdpass.Send(f, 3, 99); err != unix.EBADF {
 			t.Errorf("sending what isn't there: %v", err)
 		}
 	})

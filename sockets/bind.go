@@ -12,6 +12,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -237,15 +238,15 @@ func (t *Tracker) wanted(r *notify.Request) (key sockaddr.Key, nonblock bool, ow
 		return sockaddr.Key{}, false, -1, err
 	}
 	fd, err := t.stage.copyCaller(pid, r.FD())
-	if denied(err) {
+	if fdpass.Denied(err) {
 		if fetched, ok := t.takeFetched(r); ok {
 			fd, err = fetched, nil
 		}
 	}
-	if denied(err) && t.sharing != nil && t.sharing.own {
+	if fdpass.Denied(err) && t.sharing != nil && t.sharing.own {
 		return sockaddr.Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}
-	if denied(err) {
+	if fdpass.Denied(err) {
 		key, nonblock, err = t.glimpse(r)
 		return key, nonblock, -1, err
 	}

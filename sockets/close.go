@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 	"huptime/sockets/sockdiag"
 )
@@ -71,7 +72,7 @@ func (t *Tracker) close(r *notify.Request) notify.Reply {
 
 // addressToLog tells the address of a process's socket, for the log.
 func addressToLog(pid, fd int) string {
-	own, err := duplicate(pid, fd)
+	own, err := fdpass.CopySocket(pid, fd)
 	if err != nil {
 		return ""
 	}

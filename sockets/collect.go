@@ -12,6 +12,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -119,7 +120,7 @@ var errGone = fmt.Errorf("%w: it was closed a moment ago", sockaddr.ErrNotPreser
 
 // collectBy copies the socket from the first of the holders that gives it. Of errors the one is returned that says most: that of a holder who has the
 // socket and does not give it.
-func (t *Tracker) collectBy(copyOf copier, holders []proc.Holder, inode, own uint64) (*Socket, error) {
+func (t *Tracker) collectBy(copyOf fdpass.Copier, holders []proc.Holder, inode, own uint64) (*Socket, error) {
 	failed := errGone
 	for _, h := range holders {
 		s, err := t.collectOf(copyOf, h, inode, own)
@@ -134,8 +135,8 @@ func (t *Tracker) collectBy(copyOf copier, holders []proc.Holder, inode, own uin
 }
 
 // collectOf copies the socket from one holder. The error matches errGone where that is gone, or has closed it.
-func (t *Tracker) collectOf(copyOf copier, h proc.Holder, inode, own uint64) (*Socket, error) {
-	fd, err := copyOf(h.PID, h.FD, aSocket)
+func (t *Tracker) collectOf(copyOf fdpass.Copier, h proc.Holder, inode, own uint64) (*Socket, error) {
+	fd, err := copyOf(h.PID, h.FD, fdpass.Socket)
 	if err != nil {
 		// By whichever way: a remote call may have been the one to find out.
 		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) || errors.Is(err, remote.ErrGone) || errors.Is(err, sockaddr.ErrNotPreservable) ||
@@ -184,14 +185,14 @@ func (t *Tracker) rescope(s *Socket) {
 
 // copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
 // is denied by the process itself.
-func (t *Tracker) copyOf(pid, fd int, what ware) (int, error) {
+func (t *Tracker) copyOf(pid, fd int, what fdpass.Kind) (int, error) {
 	return copied(pid, fd, what, func() (int, error) { return t.knocks.fetch(pid, fd, what) })
 }
 
 // copied tries pidfd_getfd, and fetch where that is denied.
-func copied(pid, fd int, what ware, fetch func() (int, error)) (int, error) {
-	dup, err := duplicateOf(pid, fd, what)
-	if !denied(err) {
+func copied(pid, fd int, what fdpass.Kind, fetch func() (int, error)) (int, error) {
+	dup, err := fdpass.Copy(pid, fd, what)
+	if !fdpass.Denied(err) {
 		return dup, err
 	}
 	fetched, errFetch := fetch()

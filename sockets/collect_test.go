@@ -10,6 +10,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // TestFaultD9NextHolder: one who has a socket is gone, by a way that only a remote call finds out (pidfd_getfd is denied), can't be reached, or has something
@@ -39,11 +40,11 @@ func TestFaultD9NextHolder(t *testing.T) {
 			"slow, then gone":  {remote.ErrSlow, errFirst, remote.ErrSlow},
 			"closed, then not": {unix.EBADF, nil, nil},
 		} {
-			copyOf := func(pid, fd int, what ware) (int, error) {
+			copyOf := func(pid, fd int, what fdpass.Kind) (int, error) {
 				if err := map[int]error{g.PID: c.first, w.PID: c.second}[pid]; err != nil {
 					return -1, err
 				}
-				return duplicateOf(pid, fd, what)
+				return fdpass.Copy(pid, fd, what)
 			}
 			got, err := g.tracker.collectBy(copyOf, []proc.Holder{{PID: g.PID, FD: s.fd}, {PID: w.PID, FD: s.fd}}, inode, own)
 			if !errors.Is(err, c.want) || c.want == nil && got.Inode != inode {

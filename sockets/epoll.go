@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -85,7 +86,7 @@ type edit struct {
 	// when it can.
 	datagrams bool
 	// copyOf copies an epoll set of a process.
-	copyOf copier
+	copyOf fdpass.Copier
 }
 
 // closeSockets closes them, where they are copies that were made for the edit.

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // Not parallel: it compares the descriptors of the test's own process.
@@ -75,7 +76,7 @@ func TestSilence(t *testing.T) {
 	entries = append(entries, registration{pid: g.PID, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
 		registration{pid: 1 << 22, set: 3, target: 3, inode: p.sockets[0].Inode})
 	for range 2 { // also those that are silent already
-		if err := (edit{entries: entries, sockets: sources, copyOf: duplicateOf}).do(); err != nil {
+		if err := (edit{entries: entries, sockets: sources, copyOf: fdpass.Copy}).do(); err != nil {
 			t.Fatal(err)
 		}
 	}

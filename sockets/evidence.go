@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
+	"huptime/sockets/waitstate"
 )
 
 // sight is what one look at processes has shown of some sockets.
@@ -94,8 +95,8 @@ func (s *sight) lookAtThreads(pid int, code abi.ABI, at map[int]uint64, leads ma
 		if err != nil || now.Running {
 			continue
 		}
-		fds, set := waitsAt(tid, code, now)
-		call, _ := unpack(tid, code, now)
+		fds, set := waitstate.At(tid, code, now)
+		call, _ := waitstate.CallOf(tid, code, now)
 		for _, fd := range fds {
 			inode, ok := at[fd]
 			if ok && call == abi.Accept {

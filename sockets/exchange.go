@@ -10,6 +10,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // trade says which sockets take the place of which others, by the inodes of those that go: dummies of preserved ones at
@@ -63,7 +64,7 @@ func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done 
 	if len(entries) < manyEntries {
 		return false, nil
 	}
-	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: duplicateOf}
+	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: fdpass.Copy}
 	defer e.closeSockets()
 	for _, r := range entries {
 		if swapped[r.target] {
@@ -82,7 +83,7 @@ func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done 
 		}
 		e.sockets[r.inode] = fd
 	}
-	if err = e.do(); denied(err) {
+	if err = e.do(); fdpass.Denied(err) {
 		return false, nil // before it has changed anything
 	}
 	return err == nil, err

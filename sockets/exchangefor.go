@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // exchangeFor replaces sockets of the generation, given by their inodes, by others of which the supervisor has
@@ -94,7 +95,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	}
 	gone := make(map[uint64]*returning, len(pairs))
 	for inode, s := range pairs {
-		own, err := firstCopy(holders[inode], inode, duplicateOf)
+		own, err := firstCopy(holders[inode], inode, fdpass.Copy)
 		if own < 0 {
 			if err == nil {
 				continue // nobody has it any more
@@ -112,7 +113,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	}
 	// From here on an accept on what goes gets what comes.
 	t.giving.Lock()
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicateOf}
+	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: fdpass.Copy}
 	t.mu.Lock()
 	for inode, r := range gone {
 		t.returning[inode] = r

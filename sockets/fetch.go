@@ -9,13 +9,14 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // fetch copies descriptor fd of a process into the supervisor, if it is what is wanted, without
 // pidfd_getfd(2), which the default seccomp profiles of Docker and containerd deny: a
 // socket is planted in the process, and the process is made to send the
 // descriptor over it (unix(7), SCM_RIGHTS). The caller owns the copy.
-func (k *Knocks) fetch(pid, fd int, what ware) (int, error) {
+func (k *Knocks) fetch(pid, fd int, what fdpass.Kind) (int, error) {
 	copied := -1
 	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) (err error) {
 		copied, err = k.fetchFrom(f, pid, fd, what)
@@ -25,8 +26,8 @@ func (k *Knocks) fetch(pid, fd int, what ware) (int, error) {
 }
 
 // fetchFrom is fetch from a process that is frozen already.
-func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int, what ware) (int, error) {
-	link, err := linkOf(pid, fd, what)
+func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int, what fdpass.Kind) (int, error) {
+	link, err := fdpass.LinkOf(pid, fd, what)
 	if err != nil {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
 	}
@@ -52,8 +53,8 @@ func (k *Knocks) fetchFrom(f *remote.Frozen, pid, fd int, what ware) (int, error
 		return -1, fmt.Errorf("process %d is of no generation", pid)
 	}
 	defer f.Call(abi.Close, uintptr(planted))
-	if err := sendRemotely(f, planted, fd); err != nil {
+	if err := fdpass.Send(f, planted, fd); err != nil {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
 	}
-	return receiveDescriptor(pair[0], link)
+	return fdpass.Receive(pair[0], link)
 }

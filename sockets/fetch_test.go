@@ -12,6 +12,7 @@ import (
 	"huptime/internal/puppets"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // bystander is a process of no generation: a puppet without a filter. It is ended with the test.
@@ -62,7 +63,7 @@ func TestFetch(t *testing.T) {
 		sockets := openSockets(t, g.PID)
 		for _, from := range []struct{ pid, fd int }{{g.PID, s.fd}, {g.PID, high}, {w.PID, s.fd}} {
 			for range 5 {
-				fd, err := knocks.fetch(from.pid, from.fd, aSocket)
+				fd, err := knocks.fetch(from.pid, from.fd, fdpass.Socket)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -84,7 +85,7 @@ func TestFetch(t *testing.T) {
 		}
 		unix.Close(fd)
 		g.Must(t, 0, unix.SYS_CLOSE, set)
-		if _, err := knocks.fetch(g.PID, 1234, aSocket); !errors.Is(err, unix.EBADF) {
+		if _, err := knocks.fetch(g.PID, 1234, fdpass.Socket); !errors.Is(err, unix.EBADF) {
 			t.Errorf("a descriptor that is not open: %v", err)
 		}
 		if now := openSockets(t, g.PID); now != sockets {
@@ -124,7 +125,7 @@ func TestKnockInVain(t *testing.T) {
 	if n, err := knocks.Generation(stranger); err == nil {
 		t.Errorf("a process without a filter is of generation %d", n)
 	}
-	if _, err := knocks.fetch(1<<22, 0, aSocket); !errors.Is(err, os.ErrNotExist) {
+	if _, err := knocks.fetch(1<<22, 0, fdpass.Socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("fetch from nobody: %v", err)
 	}
 	if _, err := knocks.Generation(1 << 22); !errors.Is(err, os.ErrNotExist) {

@@ -12,7 +12,9 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
+	"huptime/sockets/waitstate"
 )
 
 // comeByLimit is how long Ungate waits for threads that were told to come by. They get their socket back also later.
@@ -97,9 +99,9 @@ func pollingIn(pid int, numbers map[int]bool) (polling []int) {
 		if err != nil || now.Running {
 			continue
 		}
-		switch call, _ := unpack(tid, code, now); call {
+		switch call, _ := waitstate.CallOf(tid, code, now); call {
 		case abi.Poll, abi.Ppoll, abi.Select, abi.Pselect6:
-			if slices.ContainsFunc(waitsOn(pid, tid, code), func(fd int) bool { return numbers[fd] }) {
+			if slices.ContainsFunc(waitstate.On(pid, tid, code), func(fd int) bool { return numbers[fd] }) {
 				polling = append(polling, tid)
 			}
 		}
@@ -234,7 +236,7 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 // that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
 // has none, then the program has taken it out.
 func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: duplicateOf}
+	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: fdpass.Copy}
 	preserved := make(map[uint64]int)
 	inodes := make(map[uint64]struct{})
 	for _, ret := range all {

@@ -5,6 +5,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // kin is what else a process has of the socket that it is about to bind: other descriptors of it (a program may listen on a duplicate
@@ -87,6 +88,6 @@ func (k *kin) follow(socket int) error {
 	for _, e := range k.entries {
 		successors[e] = socket
 	}
-	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: duplicateOf}
+	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: fdpass.Copy}
 	return errors.Join(failed, e.do())
 }

@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // otherWays are those, beside the number that it accepts from, by which a process could yet be told of new
@@ -34,7 +35,7 @@ func (t *Tracker) otherWays(r *notify.Request, d *dummy) *otherWays {
 		return o
 	}
 	// Not by a remote call: those wait for this very goroutine to answer them.
-	if o.source, err = duplicate(pid, r.FD()); err != nil {
+	if o.source, err = fdpass.CopySocket(pid, r.FD()); err != nil {
 		o.source = -1
 		return o
 	}
@@ -80,7 +81,7 @@ func (o *otherWays) shut() {
 			successors[e] = o.d.fd
 		}
 	}
-	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: duplicateOf}
+	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: fdpass.Copy}
 	if err := e.do(); err != nil {
 		o.failed(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -36,7 +37,7 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 	}
 	s := connecting{}
 	s.own, err = p.t.stage.copyCaller(pid, r.FD())
-	if denied(err) {
+	if fdpass.Denied(err) {
 		return p.glimpse(r, pid)
 	}
 	if err != nil {

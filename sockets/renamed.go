@@ -6,6 +6,7 @@ import (
 	"huptime/internal/paths"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -27,7 +28,7 @@ func (t *Tracker) plantRenamed(r *notify.Request, k *guardedPath, from *paths.Fo
 		return false // another process has it: that one can't be given anything now
 	}
 	number := holders[inode][0].FD
-	own, err := duplicate(pid, number)
+	own, err := fdpass.CopySocket(pid, number)
 	if err != nil {
 		return false
 	}

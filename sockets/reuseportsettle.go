@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"huptime/internal/proc"
+	"huptime/sockets/fdpass"
 )
 
 // settle is called when what the sockets were preserved for is over, and the generation that had them, unless
@@ -156,7 +157,7 @@ func (g *reuseport) ofServing() *Socket {
 	holders, _ := proc.Holders(g.serving.pids(), wanted)
 	for inode, list := range holders {
 		for _, h := range list {
-			if fd, err := g.serving.copyOf(h.PID, h.FD, aSocket); err == nil {
+			if fd, err := g.serving.copyOf(h.PID, h.FD, fdpass.Socket); err == nil {
 				return &Socket{Key: g.key, Inode: inode, fd: fd}
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/fdpass"
+	"huptime/sockets/waitstate"
 )
 
 // ErrOpaque says that processes can't be made to stop accepting: they may not be looked into, or
@@ -108,8 +110,8 @@ func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
 }
 
 // copyOfFrozen copies descriptors while pid is frozen.
-func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) copier {
-	return func(of, fd int, what ware) (int, error) {
+func (t *Tracker) copyOfFrozen(f *remote.Frozen, pid int) fdpass.Copier {
+	return func(of, fd int, what fdpass.Kind) (int, error) {
 		return copied(of, fd, what, func() (int, error) {
 			if of == pid {
 				return t.knocks.fetchFrom(f, pid, fd, what)
@@ -147,7 +149,7 @@ func inAccept(f *remote.Frozen) (inside int, busy bool) {
 		switch {
 		case ok && call == abi.Accept:
 			inside++
-		case !ok || !waitsForDescriptors(call):
+		case !ok || !waitstate.ForDescriptors(call):
 			busy = true
 		}
 	}

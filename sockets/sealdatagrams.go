@@ -12,6 +12,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/sockets/sockdiag"
+	"huptime/sockets/waitstate"
 )
 
 // A datagram socket is what a program takes questions from and what it answers by: from another socket the answer would come
@@ -135,7 +136,7 @@ func (p *datagramProcess) waitedOnByCalls(code abi.ABI) map[int]bool {
 		return waited
 	}
 	for _, tid := range tids {
-		for _, fd := range waitsOn(p.pid, tid, code) {
+		for _, fd := range waitstate.On(p.pid, tid, code) {
 			waited[fd] = true
 		}
 	}

@@ -6,11 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/fdpass"
 )
 
 // silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
 // those up, for processes that are visited late, copies of what one of pids holds.
-func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf copier) error {
+func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fdpass.Copier) error {
 	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
 	defer func() {
 		for _, fd := range e.sockets {
@@ -51,10 +52,10 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf co
 }
 
 // firstCopy copies a socket from the first who has it yet; what is at the number by now may be another one.
-func firstCopy(holders []proc.Holder, inode uint64, copyOf copier) (int, error) {
+func firstCopy(holders []proc.Holder, inode uint64, copyOf fdpass.Copier) (int, error) {
 	var failed error
 	for _, h := range holders {
-		fd, err := copyOf(h.PID, h.FD, aSocket)
+		fd, err := copyOf(h.PID, h.FD, fdpass.Socket)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -38,7 +39,7 @@ type staged struct {
 
 func newStage() *stage {
 	return &stage{mine: make(map[uint64]ownSocket), postponed: make(map[uint64]sockaddr.Key), decided: make(map[uint64]*Socket), blocking: make(map[uint64]struct{}), set: make(map[uint64]struct{}), taken: make(map[uint64]struct{}),
-		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: duplicate,
+		fetched: make(map[uint64]int), barred: make(map[int]bool), copyCaller: fdpass.CopySocket,
 		groups: make(map[sockaddr.Key]staged), instead: make(map[sockaddr.Key]string)}
 }
 

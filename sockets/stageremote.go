@@ -8,6 +8,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // restartSys makes the kernel issue a call anew after a stop or a signal (ERESTARTSYS, include/linux/errno.h;
@@ -70,7 +71,7 @@ func (t *Tracker) fetchWhile(r *notify.Request, pid int, asked func(tid int)) er
 			return err
 		}
 		defer f.Thaw()
-		fd, err := t.knocks.fetchFrom(f, pid, r.FD(), aSocket)
+		fd, err := t.knocks.fetchFrom(f, pid, r.FD(), fdpass.Socket)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
 
@@ -32,7 +33,7 @@ func addressAt(r *notify.Request) sockaddr.Address {
 	if err != nil {
 		return sockaddr.Address{}
 	}
-	fd, err := duplicate(pid, r.FD())
+	fd, err := fdpass.CopySocket(pid, r.FD())
 	if err != nil {
 		return sockaddr.Address{}
 	}

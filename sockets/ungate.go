@@ -9,6 +9,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/fdpass"
 )
 
 // ErrUngated ends AwaitDrained where the generation accepts again.
@@ -256,7 +257,7 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 		// An accept that is answered meanwhile changes the same entries.
 		t.giving.Lock()
 		defer t.giving.Unlock()
-		e.copyOf = duplicateOf
+		e.copyOf = fdpass.Copy
 	}
 	for _, r := range registrations(pids, inodes) {
 		if !r.silenced() {

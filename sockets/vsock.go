@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/fdpass"
 	"huptime/sockets/sockdiag"
 )
 
@@ -37,8 +38,8 @@ func machineConnections(to []sockdiag.Connection, pids []int, ports map[uint32]s
 }
 
 func isMachineConnection(pid, fd int, ports map[uint32]struct{}) bool {
-	own, err := duplicate(pid, fd)
-	if denied(err) {
+	own, err := fdpass.CopySocket(pid, fd)
+	if fdpass.Denied(err) {
 		return true
 	}
 	if err != nil {

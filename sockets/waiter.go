@@ -8,6 +8,7 @@ import (
 
 	"huptime/internal/abi"
 	"huptime/internal/proc"
+	"huptime/sockets/waitstate"
 )
 
 // waiter is a thread that waits in accept on a gated socket since before the
@@ -122,7 +123,7 @@ func (w *waiter) position() position {
 	case now.Running:
 		return onTheMove
 	}
-	if call, args := unpack(w.tid, w.call.abi, now); call == abi.Accept && int32(args[0]) == w.call.fd {
+	if call, args := waitstate.CallOf(w.tid, w.call.abi, now); call == abi.Accept && int32(args[0]) == w.call.fd {
 		return inCall
 	}
 	return elsewhere

@@ -1,4 +1,4 @@
-package sockets
+package fdpass
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 func TestDuplicate(t *testing.T) {
 	t.Parallel()
 	fd := puppets.OpenSocket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
-	dup, err := duplicate(os.Getpid(), fd)
+	dup, err := CopySocket(os.Getpid(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,10 +24,10 @@ func TestDuplicate(t *testing.T) {
 	if flags, _ := unix.FcntlInt(uintptr(dup), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 {
 		t.Error("a service that is started now would get the copy")
 	}
-	if _, err := duplicate(os.Getpid(), 1<<20); !errors.Is(err, unix.EBADF) {
+	if _, err := CopySocket(os.Getpid(), 1<<20); !errors.Is(err, unix.EBADF) {
 		t.Errorf("a closed number: %v", err)
 	}
-	if _, err := duplicate(1<<22+1, 0); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINVAL) {
+	if _, err := CopySocket(1<<22+1, 0); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINVAL) {
 		t.Errorf("no process: %v", err)
 	}
 }

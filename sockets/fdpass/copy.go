@@ -1,4 +1,4 @@
-package sockets
+package fdpass
 
 import (
 	"errors"
@@ -14,27 +14,27 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-// ware is what a descriptor may be that is copied, told by its link in /proc/PID/fd. Nothing but sockets and epoll sets ever is: to close the
+// Kind is what a descriptor may be that is copied, told by its link in /proc/PID/fd. Nothing but sockets and epoll sets ever is: to close the
 // last copy, or any one, of another file may take as long as somebody pleases (FUSE's FLUSH waits for its server, which may be the service), and it
 // is the goroutine that answers a generation's calls which would wait.
-type ware func(link string) bool
+type Kind func(link string) bool
 
-func aSocket(link string) bool {
+func Socket(link string) bool {
 	_, ok := proc.SocketInode(link)
 	return ok
 }
 
-// copier copies a descriptor of a process into the supervisor, if it is what is wanted. The caller owns the copy.
-type copier func(pid, fd int, what ware) (int, error)
+// Copier copies a descriptor of a process into the supervisor, if it is what is wanted. The caller owns the copy.
+type Copier func(pid, fd int, what Kind) (int, error)
 
-// duplicate is duplicateOf for a socket.
-func duplicate(pid, fd int) (int, error) { return duplicateOf(pid, fd, aSocket) }
+// CopySocket is Copy for a socket.
+func CopySocket(pid, fd int) (int, error) { return Copy(pid, fd, Socket) }
 
-// duplicateOf copies descriptor fd of process pid into the supervisor with
+// Copy copies descriptor fd of process pid into the supervisor with
 // pidfd_getfd(2) (Linux 5.6; needs ptrace access to the process). The caller
 // owns the copy. Never keep one of an accepted connection: while it is open the client
 // does not see the service's FIN. What is something else than wanted is not copied: the error matches ErrNotPreservable.
-func duplicateOf(pid, fd int, what ware) (int, error) {
+func Copy(pid, fd int, what Kind) (int, error) {
 	cannot := func(err error) (int, error) {
 		return -1, fmt.Errorf("cannot copy descriptor %d of process %d: %w", fd, pid, err)
 	}
@@ -43,7 +43,7 @@ func duplicateOf(pid, fd int, what ware) (int, error) {
 		return -1, fmt.Errorf("cannot look into process %d: %w", pid, os.NewSyscallError("pidfd_open", err))
 	}
 	defer unix.Close(pidfd)
-	link, err := linkOf(pid, fd, what)
+	link, err := LinkOf(pid, fd, what)
 	if err != nil {
 		return cannot(err)
 	}
@@ -57,9 +57,9 @@ func duplicateOf(pid, fd int, what ware) (int, error) {
 	return dup, nil
 }
 
-// linkOf says what a descriptor of a process is. The error matches ErrNotPreservable where it is not what is wanted, unix.EBADF where it is not
+// LinkOf says what a descriptor of a process is. The error matches ErrNotPreservable where it is not what is wanted, unix.EBADF where it is not
 // open, and unix.EPERM where the process may not be looked into.
-func linkOf(pid, fd int, what ware) (string, error) {
+func LinkOf(pid, fd int, what Kind) (string, error) {
 	if stuck.Load() >= mostStuck {
 		return "", errStuck
 	}
@@ -103,5 +103,5 @@ func discard(fd int) {
 	}()
 }
 
-// denied tells whether duplicate failed because it is not permitted here, or not there (a profile may answer either).
-func denied(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) }
+// Denied tells whether duplicate failed because it is not permitted here, or not there (a profile may answer either).
+func Denied(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) }

@@ -1,4 +1,4 @@
-package sockets
+package waitstate
 
 import (
 	"encoding/binary"
@@ -9,19 +9,19 @@ import (
 	"huptime/internal/proc"
 )
 
-// waitsOn lists the descriptors that the thread waits on to be readable, right now.
-func waitsOn(pid, tid int, code abi.ABI) []int {
+// On lists the descriptors that the thread waits on to be readable, right now.
+func On(pid, tid int, code abi.ABI) []int {
 	now, err := proc.ReadSyscall(pid, tid)
 	if err != nil || now.Running {
 		return nil
 	}
-	fds, _ := waitsAt(tid, code, now)
+	fds, _ := At(tid, code, now)
 	return fds
 }
 
-// waitsAt lists the descriptors that a thread waits on to be readable, or the epoll set that it waits on; -1 where there is none. now is where
+// At lists the descriptors that a thread waits on to be readable, or the epoll set that it waits on; -1 where there is none. now is where
 // it was seen.
-func waitsAt(tid int, code abi.ABI, now proc.Syscall) (fds []int, set int) {
+func At(tid int, code abi.ABI, now proc.Syscall) (fds []int, set int) {
 	return waitsWith(memoryOf(tid), code, now)
 }
 
@@ -40,9 +40,9 @@ func waitsWith(read memory, code abi.ABI, now proc.Syscall) (fds []int, set int)
 	return nil, -1
 }
 
-// unpack tells which call a thread is in, and with which arguments: i386's socketcall has them in the thread's memory.
+// CallOf tells which call a thread is in, and with which arguments: i386's socketcall has them in the thread's memory.
 // Where that can't be read the call is abi.Other.
-func unpack(tid int, code abi.ABI, now proc.Syscall) (abi.Call, [6]uint64) {
+func CallOf(tid int, code abi.ABI, now proc.Syscall) (abi.Call, [6]uint64) {
 	return unpackWith(memoryOf(tid), code, now)
 }
 
@@ -61,9 +61,9 @@ func unpackWith(read memory, code abi.ABI, now proc.Syscall) (abi.Call, [6]uint6
 	return call, now.Args
 }
 
-// waitsForDescriptors tells whether a call waits until a descriptor is ready, and looks
+// ForDescriptors tells whether a call waits until a descriptor is ready, and looks
 // at it anew when it is restarted; or for another thread.
-func waitsForDescriptors(call abi.Call) bool {
+func ForDescriptors(call abi.Call) bool {
 	switch call {
 	case abi.Poll, abi.Ppoll, abi.Select, abi.Pselect6, abi.EpollWait, abi.Futex:
 		return true

@@ -1,4 +1,4 @@
-package sockets
+package fdpass
 
 import (
 	"huptime/internal/abi"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendRemotely makes the process send one descriptor and one byte over over.
-func sendRemotely(f *remote.Frozen, over, fd int) error {
+// Send makes the process send one descriptor and one byte over over.
+func Send(f *remote.Frozen, over, fd int) error {
 	code, err := f.ABI()
 	if err != nil {
 		return err
@@ -23,8 +23,8 @@ func sendRemotely(f *remote.Frozen, over, fd int) error {
 	})
 }
 
-// receiveDescriptor takes what was sent. Whoever shares the table of the process, and is not frozen, could have sent something else.
-func receiveDescriptor(from int, link string) (int, error) {
+// Receive takes what was sent. Whoever shares the table of the process, and is not frozen, could have sent something else.
+func Receive(from int, link string) (int, error) {
 	buf, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(from, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if err != nil {

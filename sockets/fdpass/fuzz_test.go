@@ -1,4 +1,4 @@
-package sockets
+package fdpass
 
 import (
 	"fmt"
@@ -48,7 +48,7 @@ func FuzzReceiveDescriptor(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fd, err := receiveDescriptor(pair[0], link)
+		fd, err := Receive(pair[0], link)
 		if (err == nil) != (len(passed) == 1 && right) || (err == nil) != (fd >= 0) {
 			t.Fatalf("%d of %d, %v", fd, len(passed), err)
 		}
