@@ -13,6 +13,7 @@ import (
 	"huptime/internal/remote"
 	"huptime/notify"
 	"huptime/sockets/fdpass"
+	"huptime/sockets/sockaddr"
 )
 
 // bystander is a process of no generation: a puppet without a filter. It is ended with the test.
@@ -171,6 +172,41 @@ func TestKnockTellsTheGeneration(t *testing.T) {
 			}
 			if blocked.Returned() {
 				t.Errorf("epoll_pwait has returned: %+v", blocked.Wait(t))
+			}
+		}
+		knocks.empty(t)
+	})
+}
+
+// TestFaultD6OnlySockets: what is no socket is not copied, by either way; nor is what is no epoll set where one is wanted.
+func TestFaultD6OnlySockets(t *testing.T) {
+	eachLevel(t, func(t *testing.T, level notify.Level) {
+		knocks := NewKnocks()
+		g := launch(t, 1, level, nil, knocks, 0)
+		s := g.listenOn(t, loopback, 0)
+		set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
+		name := append([]byte(t.TempDir()), "/file\x00"...)
+		file := g.Must(t, 0, unix.SYS_OPENAT, unix.AT_FDCWD, name, unix.O_RDWR|unix.O_CREAT, 0o600)
+		for what, c := range map[string]struct {
+			fd   int
+			what fdpass.Kind
+			err  error
+		}{
+			"a socket":                  {s.fd, fdpass.Socket, nil},
+			"an epoll set":              {set, proc.IsEpoll, nil},
+			"a file":                    {file, fdpass.Socket, sockaddr.ErrNotPreservable},
+			"a file for an epoll set":   {file, proc.IsEpoll, sockaddr.ErrNotPreservable},
+			"a socket for an epoll set": {s.fd, proc.IsEpoll, sockaddr.ErrNotPreservable},
+			"nothing":                   {1 << 10, fdpass.Socket, unix.EBADF},
+		} {
+			for way, copyOf := range map[string]fdpass.Copier{"pidfd_getfd": fdpass.Copy, "sent": knocks.fetch} {
+				fd, err := copyOf(g.PID, c.fd, c.what)
+				if !errors.Is(err, c.err) {
+					t.Errorf("%s, %s: %v, want %v", what, way, err, c.err)
+				}
+				if err == nil {
+					unix.Close(fd)
+				}
 			}
 		}
 		knocks.empty(t)
