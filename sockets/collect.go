@@ -183,7 +183,7 @@ func (t *Tracker) rescope(s *Socket) {
 	}
 }
 
-// copyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
+// CopyOf copies a descriptor of a process that is in no notified call: by pidfd_getfd, or where that
 // is denied by the process itself.
 func (t *Tracker) copyOf(pid, fd int, what fdpass.Kind) (int, error) {
 	return copied(pid, fd, what, func() (int, error) { return t.knocks.fetch(pid, fd, what) })

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -67,28 +68,28 @@ func TestSilence(t *testing.T) {
 		add(set, pipe, unix.EPOLLIN)
 		count += 2
 	}
-	entries := registrations([]int{g.PID, 1 << 22}, inodes)
+	entries := epollset.Entries([]int{g.PID, 1 << 22}, inodes)
 	if len(entries) != count {
 		t.Fatalf("%d entries are found, want %d: %+v", len(entries), count, entries)
 	}
 	before := leak.Open()
 	// One of a set that is closed, and one of a process that is gone: nothing left to do there.
-	entries = append(entries, registration{pid: g.PID, set: 1 << 20, target: 3, inode: p.sockets[0].Inode},
-		registration{pid: 1 << 22, set: 3, target: 3, inode: p.sockets[0].Inode})
+	entries = append(entries, epollset.Entry{PID: g.PID, Set: 1 << 20, Target: 3, Inode: p.sockets[0].Inode},
+		epollset.Entry{PID: 1 << 22, Set: 3, Target: 3, Inode: p.sockets[0].Inode})
 	for range 2 { // also those that are silent already
-		if err := (edit{entries: entries, sockets: sources, copyOf: fdpass.Copy}).do(); err != nil {
+		if err := (epollset.Edit{Entries: entries, Sockets: sources, CopyOf: fdpass.Copy}).Apply(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if after := leak.Open(); !maps.Equal(before, after) {
 		t.Errorf("descriptors before %v, after %v", before, after)
 	}
-	left := registrations([]int{g.PID}, inodes)
+	left := epollset.Entries([]int{g.PID}, inodes)
 	if len(left) != count {
 		t.Errorf("%d entries are left, want %d: the program may yet ask for them", len(left), count)
 	}
 	for _, r := range left {
-		if !r.silent() {
+		if !r.Silent() {
 			t.Errorf("not silent: %+v", r)
 		}
 	}
@@ -122,24 +123,15 @@ func TestRegistrationsSaysWhat(t *testing.T) {
 	const events, data = unix.EPOLLIN | unix.EPOLLET, 0xfedcba9876543210
 	g.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(events, data))
 	inode := g.inode(t, s.fd)
-	found := registrations([]int{g.PID}, map[uint64]struct{}{inode: {}})
-	want := registration{pid: g.PID, set: set, target: s.fd, inode: inode, events: events, data: data}
+	found := epollset.Entries([]int{g.PID}, map[uint64]struct{}{inode: {}})
+	want := epollset.Entry{PID: g.PID, Set: set, Target: s.fd, Inode: inode, Events: events, Data: data}
 	if len(found) == 1 {
-		found[0].events &= events // the kernel adds EPOLLERR and EPOLLHUP
+		found[0].Events &= events // the kernel adds EPOLLERR and EPOLLHUP
 	}
 	if len(found) != 1 || found[0] != want {
 		t.Errorf("%+v, want %+v", found, want)
 	}
-	if found := registrations([]int{g.PID}, map[uint64]struct{}{inode + 1: {}}); len(found) != 0 {
+	if found := epollset.Entries([]int{g.PID}, map[uint64]struct{}{inode + 1: {}}); len(found) != 0 {
 		t.Errorf("%+v", found)
-	}
-}
-
-// What epollEvent makes is what the kernel reads.
-func TestEpollEventLayout(t *testing.T) {
-	t.Parallel()
-	b := abi.Native.EpollEvent(unix.EPOLLIN, 0x0102030405060708)
-	if len(b) != sizeofEpollEvent {
-		t.Errorf("%d bytes, want %d", len(b), sizeofEpollEvent)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -22,7 +23,7 @@ type trade struct {
 	// outgoing copies what goes. It is not ok where the supervisor has none. The caller closes the copy.
 	outgoing func(inode uint64) (fd int, ok bool)
 	// ghosts handles entries of epoll sets whose number is closed, or another file's; nil where they may stay.
-	ghosts func(f *remote.Frozen, pid int, entries []registration) error
+	ghosts func(f *remote.Frozen, pid int, entries []epollset.Entry) error
 }
 
 // held is a socket at a descriptor of a frozen process.
@@ -38,7 +39,7 @@ const manyEntries = 16
 
 // exchange puts the sockets that come in place of those that go, at these descriptors of a frozen process and in its
 // epoll sets, in which those have these entries. Entries get what the program had asked for.
-func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []registration, list []held) error {
+func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []epollset.Entry, list []held) error {
 	swapped := make(map[int]bool, len(list))
 	for _, h := range list {
 		swapped[h.fd] = true
@@ -60,40 +61,40 @@ func (t *Tracker) exchange(tr trade, f *remote.Frozen, pid int, entries []regist
 
 // editEntries replaces the sockets in the entries by those that come, or takes them out where they are not to be
 // swapped. It does nothing where that is better done, or can only be done, by remote calls.
-func (tr trade) editEntries(entries []registration, swapped map[int]bool) (done bool, err error) {
+func (tr trade) editEntries(entries []epollset.Entry, swapped map[int]bool) (done bool, err error) {
 	if len(entries) < manyEntries {
 		return false, nil
 	}
-	e := edit{entries: entries, sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, copyOf: fdpass.Copy}
-	defer e.closeSockets()
+	e := epollset.Edit{Entries: entries, Sockets: make(map[uint64]int), Successors: make(map[epollset.Entry]int), Remove: true, CopyOf: fdpass.Copy}
+	defer e.CloseSockets()
 	for _, r := range entries {
-		if swapped[r.target] {
-			fd, ok := tr.incoming(r.inode)
+		if swapped[r.Target] {
+			fd, ok := tr.incoming(r.Inode)
 			if !ok {
 				return false, remote.ErrGone
 			}
-			e.successors[r] = fd
+			e.Successors[r] = fd
 		}
-		if _, ok := e.sockets[r.inode]; ok {
+		if _, ok := e.Sockets[r.Inode]; ok {
 			continue
 		}
-		fd, ok := tr.outgoing(r.inode)
+		fd, ok := tr.outgoing(r.Inode)
 		if !ok {
 			return false, nil // the supervisor has given its own up
 		}
-		e.sockets[r.inode] = fd
+		e.Sockets[r.Inode] = fd
 	}
-	if err = e.do(); fdpass.Denied(err) {
+	if err = e.Apply(); fdpass.Denied(err) {
 		return false, nil // before it has changed anything
 	}
 	return err == nil, err
 }
 
 // takeOut takes the entries out of their epoll sets.
-func (tr trade) takeOut(f *remote.Frozen, pid int, entries []registration) error {
-	var ghosts []registration
+func (tr trade) takeOut(f *remote.Frozen, pid int, entries []epollset.Entry) error {
+	var ghosts []epollset.Entry
 	for _, e := range entries {
-		_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_DEL, uintptr(e.target), 0)
+		_, err := f.Call(abi.EpollCtl, uintptr(e.Set), unix.EPOLL_CTL_DEL, uintptr(e.Target), 0)
 		switch err {
 		case nil:
 		case unix.ENOENT, unix.EBADF:
@@ -101,7 +102,7 @@ func (tr trade) takeOut(f *remote.Frozen, pid int, entries []registration) error
 			// process: the entry stays then, and wakes the program (epoll(7), "Will closing a file descriptor ...").
 			ghosts = append(ghosts, e)
 		default:
-			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.target, e.set, err)
+			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.Target, e.Set, err)
 		}
 	}
 	if len(ghosts) == 0 || tr.ghosts == nil {
@@ -161,7 +162,7 @@ func (t *Tracker) gateTrade(g *gate) trade {
 			return d.fd, true
 		},
 		outgoing: func(inode uint64) (int, bool) { return g.socket(inode).copy() },
-		ghosts: func(f *remote.Frozen, pid int, entries []registration) error {
+		ghosts: func(f *remote.Frozen, pid int, entries []epollset.Entry) error {
 			return t.silence(g, entries, t.pids(), t.copyOfFrozen(f, pid))
 		},
 	}

@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/epollset"
 )
 
 // exchangeAll exchanges sockets in all processes of the generation, until a look finds none that goes. exchanged is
@@ -73,10 +74,10 @@ func (t *Tracker) exchangeFrozen(tr trade, f *remote.Frozen, pid int, inodes map
 	if err != nil {
 		return err
 	}
-	var entries []registration
-	for _, e := range registrations([]int{pid}, inodes) {
-		if there[e.target] == e.inode { // else the program has closed it, and what it left ends with the dummy
-			e.events = e.asked()
+	var entries []epollset.Entry
+	for _, e := range epollset.Entries([]int{pid}, inodes) {
+		if there[e.Target] == e.Inode { // else the program has closed it, and what it left ends with the dummy
+			e.Events = e.Requested()
 			entries = append(entries, e)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -113,20 +114,20 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	}
 	// From here on an accept on what goes gets what comes.
 	t.giving.Lock()
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: fdpass.Copy}
+	e := epollset.Edit{Sockets: make(map[uint64]int), Successors: make(map[epollset.Entry]int), Remove: true, Overrule: true, CopyOf: fdpass.Copy}
 	t.mu.Lock()
 	for inode, r := range gone {
 		t.returning[inode] = r
-		e.sockets[inode] = r.d.fd
+		e.Sockets[inode] = r.d.fd
 	}
 	t.mu.Unlock()
-	for _, entry := range registrations(pids, x.inodes) {
-		if gone[entry.inode] != nil {
-			e.entries = append(e.entries, entry)
-			e.successors[entry] = gone[entry.inode].queue.fd
+	for _, entry := range epollset.Entries(pids, x.inodes) {
+		if gone[entry.Inode] != nil {
+			e.Entries = append(e.Entries, entry)
+			e.Successors[entry] = gone[entry.Inode].queue.fd
 		}
 	}
-	err := e.do()
+	err := e.Apply()
 	t.giving.Unlock()
 	waiting := t.waiters(ctx, func(inode uint64) bool { return gone[inode] != nil }, false)
 	return errors.Join(err, t.asking.reask(ctx, waiting))

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 )
 
 // gate is what makes a generation stop accepting on some of its sockets.
@@ -258,7 +259,7 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	}
 	ringed := t.urings(holders)
 	boxed := t.sandboxed(fresh)
-	err := t.silence(g, registrations(fresh, inodes), fresh, t.copyOf)
+	err := t.silence(g, epollset.Entries(fresh, inodes), fresh, t.copyOf)
 	if errors.Is(err, remote.ErrSandboxed) {
 		// Its epoll sets can't be reached: it would be woken up in vain, in place of the new generation. So it must end.
 		err = t.cannotGate(boxed, err)

@@ -12,6 +12,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 	"huptime/sockets/waitstate"
@@ -111,7 +112,7 @@ func pollingIn(pid int, numbers map[int]bool) (polling []int) {
 
 // callBy tells those who hold dummies that a client waits there, once.
 func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
-	e := edit{restore: true, sockets: make(map[uint64]int), copyOf: t.copyOf}
+	e := epollset.Edit{Restore: true, Sockets: make(map[uint64]int), CopyOf: t.copyOf}
 	for inode, list := range holders {
 		t.giving.Lock()
 		t.mu.Lock()
@@ -132,15 +133,15 @@ func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
 		for _, h := range list {
 			pids = append(pids, h.PID)
 		}
-		for _, entry := range registrations(pids, map[uint64]struct{}{inode: {}}) {
+		for _, entry := range epollset.Entries(pids, map[uint64]struct{}{inode: {}}) {
 			// Those that ask already were told by the connection, but for exclusive ones, of which one is.
-			if entry.silenced() || first && entry.events&unix.EPOLLEXCLUSIVE != 0 {
-				e.entries = append(e.entries, entry)
-				e.sockets[inode] = d.fd
+			if entry.Silenced() || first && entry.Events&unix.EPOLLEXCLUSIVE != 0 {
+				e.Entries = append(e.Entries, entry)
+				e.Sockets[inode] = d.fd
 			}
 		}
 	}
-	return e.do()
+	return e.Apply()
 }
 
 // giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is
@@ -236,7 +237,7 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 // that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
 // has none, then the program has taken it out.
 func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
-	e := edit{sockets: make(map[uint64]int), successors: make(map[registration]int), remove: true, overrule: true, copyOf: fdpass.Copy}
+	e := epollset.Edit{Sockets: make(map[uint64]int), Successors: make(map[epollset.Entry]int), Remove: true, Overrule: true, CopyOf: fdpass.Copy}
 	preserved := make(map[uint64]int)
 	inodes := make(map[uint64]struct{})
 	for _, ret := range all {
@@ -244,23 +245,23 @@ func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]stru
 		inodes[ret.d.stands] = struct{}{}
 	}
 	kept := make(map[[2]int]bool) // set and number
-	for _, entry := range registrations([]int{pid}, dummies) {
-		if !numbers[entry.target] {
+	for _, entry := range epollset.Entries([]int{pid}, dummies) {
+		if !numbers[entry.Target] {
 			continue
 		}
-		entry.events = entry.asked()
-		e.entries = append(e.entries, entry)
-		e.sockets[entry.inode] = all[entry.inode].d.fd
-		e.successors[entry] = all[entry.inode].queue.fd
-		kept[[2]int{entry.set, entry.target}] = true
+		entry.Events = entry.Requested()
+		e.Entries = append(e.Entries, entry)
+		e.Sockets[entry.Inode] = all[entry.Inode].d.fd
+		e.Successors[entry] = all[entry.Inode].queue.fd
+		kept[[2]int{entry.Set, entry.Target}] = true
 	}
-	for _, entry := range registrations([]int{pid}, inodes) {
-		if entry.silenced() && numbers[entry.target] && !kept[[2]int{entry.set, entry.target}] {
-			e.entries = append(e.entries, entry)
-			e.sockets[entry.inode] = preserved[entry.inode]
+	for _, entry := range epollset.Entries([]int{pid}, inodes) {
+		if entry.Silenced() && numbers[entry.Target] && !kept[[2]int{entry.Set, entry.Target}] {
+			e.Entries = append(e.Entries, entry)
+			e.Sockets[entry.Inode] = preserved[entry.Inode]
 		}
 	}
-	return e.do()
+	return e.Apply()
 }
 
 // acceptedPhantom accepts a phantom for the caller, and puts it where an accept would.

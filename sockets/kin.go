@@ -5,6 +5,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -17,7 +18,7 @@ type kin struct {
 	inode   uint64 // of the socket
 	own     int    // a duplicate of it, which keeps its entries alive until they have been moved
 	numbers []proc.Holder
-	entries []registration
+	entries []epollset.Entry
 }
 
 // looksForKin is how many descriptors of a process are looked at, over all its binds. Which descriptors and epoll sets there are only a walk through all of them
@@ -59,7 +60,7 @@ func (b *binding) kin() *kin {
 		if !proc.IsEpoll(d.Link) {
 			continue
 		}
-		k.entries = append(k.entries, entriesOf(k.pid, d.Number, map[uint64]struct{}{inode: {}})...)
+		k.entries = append(k.entries, epollset.InSet(k.pid, d.Number, map[uint64]struct{}{inode: {}})...)
 	}
 	b.t.mu.Lock()
 	defer b.t.mu.Unlock()
@@ -84,10 +85,10 @@ func (k *kin) follow(socket int) error {
 	if len(k.entries) == 0 || k.own < 0 {
 		return failed
 	}
-	successors := make(map[registration]int)
+	successors := make(map[epollset.Entry]int)
 	for _, e := range k.entries {
 		successors[e] = socket
 	}
-	e := edit{entries: k.entries, sockets: map[uint64]int{k.inode: k.own}, successors: successors, remove: true, copyOf: fdpass.Copy}
-	return errors.Join(failed, e.do())
+	e := epollset.Edit{Entries: k.entries, Sockets: map[uint64]int{k.inode: k.own}, Successors: successors, Remove: true, CopyOf: fdpass.Copy}
+	return errors.Join(failed, e.Apply())
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/notify"
+	"huptime/sockets/epollset"
 )
 
 // O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of
@@ -80,7 +81,7 @@ func (t *Tracker) isTold(inode uint64) bool {
 	t.mu.Lock()
 	_, polled := t.polled[inode]
 	t.mu.Unlock()
-	return polled || len(registrations(t.pids(), map[uint64]struct{}{inode: {}})) > 0
+	return polled || len(epollset.Entries(t.pids(), map[uint64]struct{}{inode: {}})) > 0
 }
 
 // flagRestored writes the flag that the generation has which the socket was collected from: it serves on.

@@ -7,6 +7,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -71,18 +72,18 @@ func (o *otherWays) shut() {
 			}
 		}
 	}
-	entries := registrations([]int{o.pid}, map[uint64]struct{}{o.d.stands: {}})
+	entries := epollset.Entries([]int{o.pid}, map[uint64]struct{}{o.d.stands: {}})
 	if len(entries) == 0 {
 		return
 	}
-	successors := make(map[registration]int)
+	successors := make(map[epollset.Entry]int)
 	for _, e := range entries {
-		if planted[e.target] {
+		if planted[e.Target] {
 			successors[e] = o.d.fd
 		}
 	}
-	e := edit{entries: entries, sockets: map[uint64]int{o.d.stands: o.source}, successors: successors, copyOf: fdpass.Copy}
-	if err := e.do(); err != nil {
+	e := epollset.Edit{Entries: entries, Sockets: map[uint64]int{o.d.stands: o.source}, Successors: successors, CopyOf: fdpass.Copy}
+	if err := e.Apply(); err != nil {
 		o.failed(err)
 	}
 }

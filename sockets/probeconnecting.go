@@ -10,6 +10,7 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 	"huptime/sockets/sockaddr"
 )
@@ -90,7 +91,7 @@ func (p *ProbeCommand) glimpse(r *notify.Request, pid int) (connecting, error) {
 	if planted {
 		return s, errOnlyOne // it asks once more
 	}
-	if len(registrations([]int{pid}, map[uint64]struct{}{inode: {}})) > 0 {
+	if len(epollset.Entries([]int{pid}, map[uint64]struct{}{inode: {}})) > 0 {
 		return s, errors.New("its socket may not be copied, and is in an epoll set")
 	}
 	s.family, s.proto = int(kind.family), kind.protocol

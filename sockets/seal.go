@@ -13,6 +13,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 	"huptime/sockets/waitstate"
 )
@@ -84,7 +85,7 @@ func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
 	if hasURing(descriptors) {
 		return fmt.Errorf("process %d: %w", pid, errURing)
 	}
-	entries := registrations([]int{pid}, g.streams())
+	entries := epollset.Entries([]int{pid}, g.streams())
 	list, err := g.holdings(pid, descriptors, func(s *Socket, _ proc.Descriptor) bool { return !s.Key.IsDatagram() })
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func concerns(pid int, inodes map[uint64]struct{}) (bool, error) {
 	if len(opaque) > 0 {
 		return false, remote.ErrDenied
 	}
-	return len(holders) > 0 || len(registrations([]int{pid}, inodes)) > 0, nil
+	return len(holders) > 0 || len(epollset.Entries([]int{pid}, inodes)) > 0, nil
 }
 
 // mayAccept counts the threads that may be between "readable" and the return of their accept, which
@@ -158,23 +159,23 @@ func inAccept(f *remote.Frozen) (inside int, busy bool) {
 
 // reregister adds the dummies to the epoll sets in place of the sockets, so that the
 // program finds what it expects there when it changes or removes its entry.
-func (t *Tracker) reregister(f *remote.Frozen, entries []registration, swapped map[int]bool) error {
+func (t *Tracker) reregister(f *remote.Frozen, entries []epollset.Entry, swapped map[int]bool) error {
 	code, err := f.ABI()
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !swapped[e.target] {
+		if !swapped[e.Target] {
 			continue
 		}
-		event := code.EpollEvent(e.events, e.data)
+		event := code.EpollEvent(e.Events, e.Data)
 		err := f.WithSpace(len(event), func(uint64) []byte { return event }, func(addr uint64) error {
-			_, err := f.Call(abi.EpollCtl, uintptr(e.set), unix.EPOLL_CTL_ADD, uintptr(e.target), uintptr(addr))
+			_, err := f.Call(abi.EpollCtl, uintptr(e.Set), unix.EPOLL_CTL_ADD, uintptr(e.Target), uintptr(addr))
 			return err
 		})
 		if err != nil && err != unix.EEXIST {
 			// The program does without: it is gated all the same.
-			t.log.Debug("cannot put a dummy into an epoll set", slog.Int("pid", e.pid), slog.Int("descriptor", e.target), slog.String("error", err.Error()))
+			t.log.Debug("cannot put a dummy into an epoll set", slog.Int("pid", e.PID), slog.Int("descriptor", e.Target), slog.String("error", err.Error()))
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"huptime/internal/abi"
 	"huptime/internal/proc"
 	"huptime/internal/remote"
+	"huptime/sockets/epollset"
 	"huptime/sockets/sockdiag"
 	"huptime/sockets/waitstate"
 )
@@ -118,10 +119,10 @@ func (p *datagramProcess) sealFrozen(f *remote.Frozen, code abi.ABI, waited map[
 	if err != nil || len(list) == 0 {
 		return err == nil, err
 	}
-	var entries []registration
-	for _, e := range registrations([]int{p.pid}, p.inodes) {
-		if slices.ContainsFunc(list, func(h held) bool { return h.fd == e.target }) {
-			e.events = e.asked() // it was silenced
+	var entries []epollset.Entry
+	for _, e := range epollset.Entries([]int{p.pid}, p.inodes) {
+		if slices.ContainsFunc(list, func(h held) bool { return h.fd == e.Target }) {
+			e.Events = e.Requested() // it was silenced
 			entries = append(entries, e)
 		}
 	}
@@ -145,9 +146,9 @@ func (p *datagramProcess) waitedOnByCalls(code abi.ABI) map[int]bool {
 
 // silence silences the entries in the process's epoll sets.
 func (p *datagramProcess) silence(f *remote.Frozen) error {
-	entries := registrations([]int{p.pid}, p.inodes)
+	entries := epollset.Entries([]int{p.pid}, p.inodes)
 	for _, e := range entries {
-		p.silenced[e.target] = true
+		p.silenced[e.Target] = true
 	}
 	return p.t.silence(p.g, entries, p.t.pids(), p.t.copyOfFrozen(f, p.pid))
 }

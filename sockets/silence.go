@@ -6,32 +6,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/proc"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
 // silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given
 // those up, for processes that are visited late, copies of what one of pids holds.
-func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fdpass.Copier) error {
-	e := edit{sockets: make(map[uint64]int), copyOf: copyOf}
+func (t *Tracker) silence(g *gate, entries []epollset.Entry, pids []int, copyOf fdpass.Copier) error {
+	e := epollset.Edit{Sockets: make(map[uint64]int), CopyOf: copyOf}
 	defer func() {
-		for _, fd := range e.sockets {
+		for _, fd := range e.Sockets {
 			unix.Close(fd)
 		}
 	}()
 	missing := make(map[uint64]struct{})
 	for _, r := range entries {
-		if r.silent() {
+		if r.Silent() {
 			continue
 		}
-		e.entries = append(e.entries, r)
-		e.datagrams = e.datagrams || g.socket(r.inode).Key.IsDatagram()
-		if _, ok := e.sockets[r.inode]; ok {
+		e.Entries = append(e.Entries, r)
+		e.Datagrams = e.Datagrams || g.socket(r.Inode).Key.IsDatagram()
+		if _, ok := e.Sockets[r.Inode]; ok {
 			continue
 		}
-		if fd, ok := g.socket(r.inode).copy(); ok {
-			e.sockets[r.inode] = fd
+		if fd, ok := g.socket(r.Inode).copy(); ok {
+			e.Sockets[r.Inode] = fd
 		} else {
-			missing[r.inode] = struct{}{}
+			missing[r.Inode] = struct{}{}
 		}
 	}
 	var failed error
@@ -41,11 +42,11 @@ func (t *Tracker) silence(g *gate, entries []registration, pids []int, copyOf fd
 			fd, err := firstCopy(list, inode, copyOf)
 			failed = errors.Join(failed, err)
 			if fd >= 0 {
-				e.sockets[inode] = fd
+				e.Sockets[inode] = fd
 			}
 		}
 	}
-	if err := e.do(); err != nil {
+	if err := e.Apply(); err != nil {
 		return errors.Join(err, failed)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/fdpass"
 )
 
@@ -252,22 +253,22 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 	for inode := range b.preserved {
 		inodes[inode] = struct{}{}
 	}
-	e := edit{restore: true, sockets: make(map[uint64]int), copyOf: t.copyOf}
+	e := epollset.Edit{Restore: true, Sockets: make(map[uint64]int), CopyOf: t.copyOf}
 	if t.level != notify.LevelListeners {
 		// An accept that is answered meanwhile changes the same entries.
 		t.giving.Lock()
 		defer t.giving.Unlock()
-		e.copyOf = fdpass.Copy
+		e.CopyOf = fdpass.Copy
 	}
-	for _, r := range registrations(pids, inodes) {
-		if !r.silenced() {
+	for _, r := range epollset.Entries(pids, inodes) {
+		if !r.Silenced() {
 			continue
 		}
-		if now, ok, err := proc.DescriptorSocket(r.pid, r.target); err == nil && ok && b.dummies[now] != nil {
+		if now, ok, err := proc.DescriptorSocket(r.PID, r.Target); err == nil && ok && b.dummies[now] != nil {
 			continue // what is asked for is asked of the dummy
 		}
-		e.entries = append(e.entries, r)
-		e.sockets[r.inode] = b.queues[b.preserved[r.inode]].fd
+		e.Entries = append(e.Entries, r)
+		e.Sockets[r.Inode] = b.queues[b.preserved[r.Inode]].fd
 	}
-	return e.do()
+	return e.Apply()
 }

@@ -13,6 +13,7 @@ import (
 	"huptime/internal/proc"
 	"huptime/internal/puppets"
 	"huptime/notify"
+	"huptime/sockets/epollset"
 	"huptime/sockets/sockaddr"
 )
 
@@ -346,13 +347,13 @@ func TestUngateChangedEntries(t *testing.T) {
 				events uint32
 				data   uint64
 			}{r.fd: {unix.EPOLLIN, uint64(r.fd)}, changed: {unix.EPOLLIN | unix.EPOLLET, 77}, added: {unix.EPOLLIN | unix.EPOLLEXCLUSIVE, 78}}
-			found := registrations([]int{r.old.PID}, map[uint64]struct{}{r.preserved.Sockets()[0].Inode: {}})
+			found := epollset.Entries([]int{r.old.PID}, map[uint64]struct{}{r.preserved.Sockets()[0].Inode: {}})
 			if len(found) != len(want) {
 				t.Errorf("%d entries: %+v", len(found), found)
 			}
 			for _, e := range found {
-				if w := want[e.target]; e.events&^(unix.EPOLLERR|unix.EPOLLHUP) != w.events || e.data != w.data {
-					t.Errorf("entry of descriptor %d: %x, %x", e.target, e.events, e.data)
+				if w := want[e.Target]; e.Events&^(unix.EPOLLERR|unix.EPOLLHUP) != w.events || e.Data != w.data {
+					t.Errorf("entry of descriptor %d: %x, %x", e.Target, e.Events, e.Data)
 				}
 			}
 			serves(t, r.old.puppet, r.service)

@@ -1,4 +1,4 @@
-package sockets
+package epollset
 
 import "golang.org/x/sys/unix"
 
@@ -30,17 +30,17 @@ func silencedFrom(events uint32) uint32 {
 	return silenced
 }
 
-// silenced tells whether the entry was silenced, and not changed by the program since.
-func (r registration) silenced() bool { return r.events&silencedMark != 0 }
+// Silenced tells whether the entry was silenced, and not changed by the program since.
+func (r Entry) Silenced() bool { return r.Events&silencedMark != 0 }
 
-// asked is what the program has asked for.
-func (r registration) asked() uint32 {
-	if !r.silenced() {
-		return r.events
+// Requested is what the program has asked for.
+func (r Entry) Requested() uint32 {
+	if !r.Silenced() {
+		return r.Events
 	}
 	var events uint32
 	for i, flag := range askable {
-		if r.events&(1<<(keptFrom+i)) != 0 {
+		if r.Events&(1<<(keptFrom+i)) != 0 {
 			events |= flag
 		}
 	}

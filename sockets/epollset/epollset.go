@@ -1,4 +1,4 @@
-package sockets
+package epollset
 
 import (
 	"errors"
@@ -13,22 +13,22 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-// registration is an entry of an epoll set: target is the number under which
+// Entry is an entry of an epoll set: target is the number under which
 // the socket was added (epoll_ctl(2): an entry is a number and an open file
 // description).
-type registration struct {
-	pid    int
-	set    int // descriptor of the epoll set in pid
-	target int
-	inode  uint64
-	events uint32 // as the set has them; see asked
-	data   uint64 // what it wants to be told with it
+type Entry struct {
+	PID    int
+	Set    int // descriptor of the epoll set in pid
+	Target int
+	Inode  uint64
+	Events uint32 // as the set has them; see asked
+	Data   uint64 // what it wants to be told with it
 }
 
-// registrations finds the entries of the sockets in the epoll sets of the
+// Entries finds the entries of the sockets in the epoll sets of the
 // processes. Processes that can't be looked into are passed over.
-func registrations(pids []int, inodes map[uint64]struct{}) []registration {
-	var found []registration
+func Entries(pids []int, inodes map[uint64]struct{}) []Entry {
+	var found []Entry
 	for _, pid := range pids {
 		descriptors, err := proc.Descriptors(pid)
 		if err != nil {
@@ -36,32 +36,32 @@ func registrations(pids []int, inodes map[uint64]struct{}) []registration {
 		}
 		for _, d := range descriptors {
 			if proc.IsEpoll(d.Link) {
-				found = append(found, entriesOf(pid, d.Number, inodes)...)
+				found = append(found, InSet(pid, d.Number, inodes)...)
 			}
 		}
 	}
 	return found
 }
 
-// entriesOf finds them in one set.
-func entriesOf(pid, set int, inodes map[uint64]struct{}) (found []registration) {
+// InSet finds them in one set.
+func InSet(pid, set int, inodes map[uint64]struct{}) (found []Entry) {
 	info, err := proc.ReadFDInfo(pid, set)
 	if err != nil {
 		return nil
 	}
 	for _, target := range info.Targets {
 		if _, ok := inodes[target.Inode]; ok {
-			found = append(found, registration{pid: pid, set: set, target: target.FD, inode: target.Inode,
-				events: target.Events, data: target.Data})
+			found = append(found, Entry{PID: pid, Set: set, Target: target.FD, Inode: target.Inode,
+				Events: target.Events, Data: target.Data})
 		}
 	}
 	return found
 }
 
-// silent tells whether the entry asks for no event, be it that it was silenced or that it has told its one (EPOLLONESHOT).
-func (r registration) silent() bool { return r.events&(unix.EPOLLIN|unix.EPOLLRDNORM) == 0 }
+// Silent tells whether the entry asks for no event, be it that it was silenced or that it has told its one (EPOLLONESHOT).
+func (r Entry) Silent() bool { return r.Events&(unix.EPOLLIN|unix.EPOLLRDNORM) == 0 }
 
-// edit changes entries of epoll sets that are not the supervisor's.
+// Edit changes entries of epoll sets that are not the supervisor's.
 //
 // The kernel looks an entry up by the open file description and by the number
 // that the *caller* of epoll_ctl has for it, and does not ask which process the
@@ -69,29 +69,29 @@ func (r registration) silent() bool { return r.events&(unix.EPOLLIN|unix.EPOLLRD
 // the epoll set, and the socket at the same number as in the service, whatever
 // the service has there by now. The numbers are made on a thread with a descriptor
 // table of its own, which ends with the thread.
-type edit struct {
-	entries []registration
-	// sockets are descriptors of the supervisor's for the sockets, by inode. They stay the caller's.
-	sockets map[uint64]int
-	// successors are descriptors of the supervisor's that are to be registered at the numbers of these entries as the sockets were; none where
+type Edit struct {
+	Entries []Entry
+	// Sockets are descriptors of the supervisor's for the sockets, by inode. They stay the caller's.
+	Sockets map[uint64]int
+	// Successors are descriptors of the supervisor's that are to be registered at the numbers of these entries as the sockets were; none where
 	// nil. They stay the caller's.
-	successors map[registration]int
-	// remove takes the entries out altogether.
-	remove bool
-	// restore gives silenced entries back what the program had asked for.
-	restore bool
-	// overrule says that an entry that a successor has at the number already is changed to what is to be registered.
-	overrule bool
-	// datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
+	Successors map[Entry]int
+	// Remove takes the entries out altogether.
+	Remove bool
+	// Restore gives silenced entries back what the program had asked for.
+	Restore bool
+	// Overrule says that an entry that a successor has at the number already is changed to what is to be registered.
+	Overrule bool
+	// Datagrams says that the entries are of datagram sockets, by which the program may yet send: it goes on to be told
 	// when it can.
-	datagrams bool
-	// copyOf copies an epoll set of a process.
-	copyOf fdpass.Copier
+	Datagrams bool
+	// CopyOf copies an epoll set of a process.
+	CopyOf fdpass.Copier
 }
 
-// closeSockets closes them, where they are copies that were made for the edit.
-func (e edit) closeSockets() {
-	for _, fd := range e.sockets {
+// CloseSockets closes them, where they are copies that were made for the edit.
+func (e Edit) CloseSockets() {
+	for _, fd := range e.Sockets {
 		unix.Close(fd)
 	}
 }
@@ -99,10 +99,10 @@ func (e edit) closeSockets() {
 // setAt is an epoll set of a process.
 type setAt struct{ pid, fd int }
 
-// do makes the entries tell nobody of anything any more, and swallow (EPOLLEXCLUSIVE) nothing. They stay where they
+// Apply makes the entries tell nobody of anything any more, and swallow (EPOLLEXCLUSIVE) nothing. They stay where they
 // are, unless they are to be removed, for the program finds them when it changes or removes them; what it then asks for holds again.
-func (e edit) do() error {
-	if len(e.entries) == 0 {
+func (e Edit) Apply() error {
+	if len(e.Entries) == 0 {
 		return nil
 	}
 	sets := make(map[setAt]int)
@@ -111,13 +111,13 @@ func (e edit) do() error {
 			unix.Close(fd)
 		}
 	}()
-	// On this goroutine: copyOf may need a process that it has frozen.
-	for _, r := range e.entries {
-		at := setAt{r.pid, r.set}
+	// On this goroutine: CopyOf may need a process that it has frozen.
+	for _, r := range e.Entries {
+		at := setAt{r.PID, r.Set}
 		if _, ok := sets[at]; ok {
 			continue
 		}
-		fd, err := e.copyOf(r.pid, r.set, proc.IsEpoll)
+		fd, err := e.CopyOf(r.PID, r.Set, proc.IsEpoll)
 		switch {
 		case err == nil:
 			sets[at] = fd
@@ -141,11 +141,11 @@ func (e edit) do() error {
 }
 
 // all runs on a thread whose descriptor table is its own.
-func (e edit) all(sets map[setAt]int) error {
+func (e Edit) all(sets map[setAt]int) error {
 	// What must not be overwritten moves above every number that is made below.
 	above := 0
-	for _, r := range e.entries {
-		above = max(above, r.target+1)
+	for _, r := range e.Entries {
+		above = max(above, r.Target+1)
 	}
 	move := func(fd int) (int, error) {
 		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, above)
@@ -153,7 +153,7 @@ func (e edit) all(sets map[setAt]int) error {
 	}
 	sockets, moved, successors := make(map[uint64]int), make(map[setAt]int), make(map[int]int)
 	var err error
-	for inode, fd := range e.sockets {
+	for inode, fd := range e.Sockets {
 		if sockets[inode], err = move(fd); err != nil {
 			return err
 		}
@@ -163,38 +163,38 @@ func (e edit) all(sets map[setAt]int) error {
 			return err
 		}
 	}
-	for _, fd := range e.successors {
+	for _, fd := range e.Successors {
 		if successors[fd], err = move(fd); err != nil {
 			return err
 		}
 	}
 	var failed error
-	for _, r := range e.entries {
-		set, ok := moved[setAt{r.pid, r.set}]
+	for _, r := range e.Entries {
+		set, ok := moved[setAt{r.PID, r.Set}]
 		if !ok {
 			continue
 		}
-		switch socket, ok := sockets[r.inode]; {
-		case ok && e.restore:
+		switch socket, ok := sockets[r.Inode]; {
+		case ok && e.Restore:
 			failed = errors.Join(failed, r.restore(set, socket))
 		case ok:
-			failed = errors.Join(failed, r.silence(set, socket, e.datagrams, e.remove))
+			failed = errors.Join(failed, r.silence(set, socket, e.Datagrams, e.Remove))
 		default:
-			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.target, r.set, r.pid))
+			failed = errors.Join(failed, fmt.Errorf("nobody has the socket of descriptor %d in epoll set %d of process %d any more", r.Target, r.Set, r.PID))
 		}
-		if fd, ok := e.successors[r]; ok {
-			failed = errors.Join(failed, r.add(set, successors[fd], e.overrule))
+		if fd, ok := e.Successors[r]; ok {
+			failed = errors.Join(failed, r.add(set, successors[fd], e.Overrule))
 		}
 	}
 	return failed
 }
 
 // silence changes one entry. It makes the number of the entry in the caller's table.
-func (r registration) silence(set, socket int, sends, remove bool) error {
-	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
+func (r Entry) silence(set, socket int, sends, remove bool) error {
+	if err := unix.Dup3(socket, r.Target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	asked := r.asked()
+	asked := r.Requested()
 	nothing := r.event(silencedFrom(asked))
 	if sends && asked&unix.EPOLLET == 0 {
 		// It asks for this because it is waiting to send. Edge-triggered entries ask for it always, and it would be
@@ -203,27 +203,27 @@ func (r registration) silence(set, socket int, sends, remove bool) error {
 	}
 	err := unix.Errno(0)
 	if remove {
-		err = errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.target, nil))
+		err = errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_DEL, r.Target, nil))
 	} else {
-		err = change(set, r.target, nothing)
+		err = change(set, r.Target, nothing)
 	}
 	if err == 0 || err == unix.ENOENT || err == unix.EEXIST {
 		return nil // ENOENT: the program has taken it out meanwhile
 	}
-	return fmt.Errorf("cannot silence descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+	return fmt.Errorf("cannot silence descriptor %d in epoll set %d of process %d: %w", r.Target, r.Set, r.PID, os.NewSyscallError("epoll_ctl", err))
 }
 
 // restore gives a silenced entry back what the program had asked for. The kernel then looks whether that is the case already,
 // and tells the program (ep_modify in fs/eventpoll.c). It makes the number of the entry in the caller's table.
-func (r registration) restore(set, socket int) error {
-	if err := unix.Dup3(socket, r.target, unix.O_CLOEXEC); err != nil {
+func (r Entry) restore(set, socket int) error {
+	if err := unix.Dup3(socket, r.Target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	err := change(set, r.target, r.event(r.asked()))
+	err := change(set, r.Target, r.event(r.Requested()))
 	if err == 0 || err == unix.ENOENT || err == unix.EEXIST {
 		return nil // likewise
 	}
-	return fmt.Errorf("cannot restore descriptor %d in epoll set %d of process %d: %w", r.target, r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+	return fmt.Errorf("cannot restore descriptor %d in epoll set %d of process %d: %w", r.Target, r.Set, r.PID, os.NewSyscallError("epoll_ctl", err))
 }
 
 // change changes an entry, also one that is or becomes an exclusive one, which can only be made anew (epoll_ctl(2)).
@@ -245,22 +245,22 @@ func errnoOf(err error) unix.Errno {
 }
 
 // event is the entry's data with other events.
-func (r registration) event(events uint32) unix.EpollEvent {
-	return unix.EpollEvent{Events: events, Fd: int32(uint32(r.data)), Pad: int32(uint32(r.data >> 32))}
+func (r Entry) event(events uint32) unix.EpollEvent {
+	return unix.EpollEvent{Events: events, Fd: int32(uint32(r.Data)), Pad: int32(uint32(r.Data >> 32))}
 }
 
 // add registers another socket as the one was.
-func (r registration) add(set, successor int, overrule bool) error {
-	if err := unix.Dup3(successor, r.target, unix.O_CLOEXEC); err != nil {
+func (r Entry) add(set, successor int, overrule bool) error {
+	if err := unix.Dup3(successor, r.Target, unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("dup3", err)
 	}
-	event := r.event(r.events)
-	err := errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.target, &event))
+	event := r.event(r.Events)
+	err := errnoOf(unix.EpollCtl(set, unix.EPOLL_CTL_ADD, r.Target, &event))
 	if err == unix.EEXIST && overrule {
-		err = change(set, r.target, event)
+		err = change(set, r.Target, event)
 	}
 	if err != 0 && err != unix.EEXIST {
-		return fmt.Errorf("cannot put another socket into epoll set %d of process %d: %w", r.set, r.pid, os.NewSyscallError("epoll_ctl", err))
+		return fmt.Errorf("cannot put another socket into epoll set %d of process %d: %w", r.Set, r.PID, os.NewSyscallError("epoll_ctl", err))
 	}
 	return nil
 }
