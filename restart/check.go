@@ -63,7 +63,7 @@ func (s *supervisor) command(b beside, done func(outcome)) (cancel func(why erro
 		c.over = true
 		// What it left behind in its group is no part of the service, and ends with it.
 		_ = unix.Kill(-pid, unix.SIGKILL)
-		s.census.checked(pid)
+		s.census.Checked(pid)
 		c.ended <- status
 	}
 	go func() { // ends with the check
@@ -108,7 +108,8 @@ func (s *supervisor) startCommand(b beside) (*check, error) {
 		l.Program = b.watch.program
 	}
 	l.Stdio = &[3]int{in[0], out[1], out[1]}
-	launcher, err := s.census.beginCheck(func() (*notify.Launcher, error) { return notify.Start(l) })
+	var launcher *notify.Launcher
+	err = s.census.BeginCheck(starts(l, &launcher))
 	if err != nil {
 		unix.Close(out[0])
 		return nil, err

@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"huptime/internal/proc"
 )
 
 func TestCheckCommand(t *testing.T) {
@@ -47,39 +45,6 @@ func TestLastOf(t *testing.T) {
 	}
 	if got := lastOf([]byte("short")); string(got) != "short" {
 		t.Errorf("%q", got)
-	}
-}
-
-// A check and all that it starts are of no generation, also when its processes have lost their parents.
-func TestCensusLeavesChecksOut(t *testing.T) {
-	t.Parallel()
-	const self, leader, worker, check, child, orphan = 10, 20, 21, 30, 31, 32
-	processes := []proc.Stat{
-		{PID: leader, PPID: self, PGRP: leader, Session: self, StartTime: 1, State: 'S'},
-		{PID: worker, PPID: leader, PGRP: leader, Session: self, StartTime: 2, State: 'S'},
-		{PID: check, PPID: self, PGRP: check, Session: self, StartTime: 3, State: 'S'},
-		{PID: child, PPID: check, PGRP: child, Session: child, StartTime: 4, State: 'S'},
-		{PID: orphan, PPID: self, PGRP: check, Session: self, StartTime: 5, State: 'S'},
-	}
-	c := newCensus()
-	c.self = self
-	c.alive = func() []proc.Stat { return processes }
-	c.filters = func(int) (int, error) { return 1, nil }
-	c.begin(1, started(leader))
-	c.beginCheck(started(check))
-	want := []int{leader, worker}
-	if got := c.members(1); !slices.Equal(got, want) {
-		t.Errorf("with the check: %v, want %v", got, want)
-	}
-	// The check has ended, and its child is the supervisor's now.
-	processes = slices.Delete(processes, 2, 3)
-	processes[2].PPID = self
-	c.checked(check)
-	if got := c.members(1); !slices.Equal(got, want) {
-		t.Errorf("after the check: %v, want %v", got, want)
-	}
-	if got := c.after(0); !slices.Equal(got, want) {
-		t.Errorf("all generations have %v, want %v", got, want)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/proctree"
 	"huptime/notify"
 	"huptime/sockets"
 )
@@ -22,7 +23,7 @@ type live struct {
 	pidfd    int           // of the leader; owned; -1 where it could not be opened
 	reaped   chan struct{} // closed when the leader was reaped; used where there is no pidfd
 	tracker  *sockets.Tracker
-	census   *census
+	census   *proctree.Tree
 	knocks   *sockets.Knocks
 	gated    func() []*sockets.Socket // which sockets it must not accept on, once it is gated
 	keep     bool                     // keep its listening sockets for its sudden end
@@ -130,7 +131,7 @@ func (p *live) serve(l *notify.Listener) {
 		// Nobody answers its calls any more: a generation can't live on so.
 		p.log.Error("the listener failed; the generation is killed", "generation", p.number, "error", err.Error())
 		p.Kill()
-		for len(p.census.members(p.number)) > 0 {
+		for len(p.census.Members(p.number)) > 0 {
 			time.Sleep(killInterval)
 		}
 	}
@@ -145,7 +146,7 @@ func (p *live) serve(l *notify.Listener) {
 func (p *live) Promoted() {
 	if p.exposed {
 		go func() { // a few looks through /proc
-			if left := cover(func() []int { return p.census.members(p.number) }, p.score); left > 0 {
+			if left := cover(func() []int { return p.census.Members(p.number) }, p.score); left > 0 {
 				p.log.Warn("processes may not be looked into: they stay the first to go if memory runs out", "generation", p.number, "processes", left)
 			}
 		}()
@@ -157,8 +158,8 @@ func (p *live) Promoted() {
 
 // Collect implements process.
 func (p *live) Collect() (*sockets.Preserved, error) {
-	p.census.resolve(p.knocks.Generation)
-	from, err := p.tracker.Collect(p.census.members(p.number))
+	p.census.Resolve(p.knocks.Generation)
+	from, err := p.tracker.Collect(p.census.Members(p.number))
 	if err == nil {
 		p.holders(p.tracker.Holders())
 	}
@@ -180,7 +181,7 @@ func (p *live) Gather(from *sockets.Preserved) { p.tracker.Gather(from) }
 // Gate implements process.
 func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, error) {
 	p.gated = which
-	p.census.resolve(p.knocks.Generation)
+	p.census.Resolve(p.knocks.Generation)
 	if err := p.tracker.Gate(ctx, which()); err != nil {
 		if errors.Is(err, sockets.ErrOpaque) {
 			// Its stop signal is next, which closes the sockets that its successor has no use for.
@@ -197,7 +198,7 @@ func (p *live) Gate(ctx context.Context, which func() []*sockets.Socket) (int, e
 func (p *live) AwaitDrained(ctx context.Context, stop func()) error {
 	// It asks for these now and then, and gates who is there by then.
 	which := func() []*sockets.Socket {
-		p.census.resolve(p.knocks.Generation)
+		p.census.Resolve(p.knocks.Generation)
 		return p.gated()
 	}
 	return p.tracker.AwaitDrained(ctx, which, p.newer, stop)
@@ -248,11 +249,11 @@ func (p *live) Kept() *sockets.Preserved { return p.tracker.TakeKept() }
 func (p *live) Obstacle() string { return p.tracker.Obstacle() }
 
 // newer lists the processes of later generations.
-func (p *live) newer() []int { return p.census.after(p.number) }
+func (p *live) newer() []int { return p.census.After(p.number) }
 
 // Close implements process.
 func (p *live) Close() {
-	p.census.ended(p.number)
+	p.census.Ended(p.number)
 	if p.notices != nil {
 		go p.notices.close() // which waits for its goroutines
 	}

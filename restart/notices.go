@@ -57,7 +57,7 @@ func (s *supervisor) listenFor(number int) (*notices, error) {
 		return nil, nil
 	}
 	socket, err := sdnotify.Listen(sdnotify.Options{
-		Member: func(pid int) bool { return slices.Contains(s.census.members(number), pid) },
+		Member: func(pid int) bool { return slices.Contains(s.census.Members(number), pid) },
 		Log:    s.cfg.Log,
 	})
 	if err != nil {

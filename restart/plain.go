@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"huptime/internal/proctree"
 	"huptime/notify"
 	"huptime/sockets"
 )
@@ -35,7 +36,7 @@ func goPlain(cfg *Config, why error) error {
 type plain struct {
 	number   int
 	launcher *notify.Launcher
-	census   *census
+	census   *proctree.Tree
 	log      *slog.Logger
 	reaped   chan struct{} // closed when the leader was reaped
 	ended    chan struct{}
@@ -44,13 +45,14 @@ type plain struct {
 
 // launchPlain is launch for a service without huptime's help.
 func (s *supervisor) launchPlain(number int) (process, error) {
-	s.census.settle()
+	s.census.Settle()
 	launch, err := s.prepare(number, nil)
 	if err != nil {
 		return nil, err
 	}
 	launch.Unfiltered = true
-	launcher, err := s.census.begin(number, func() (*notify.Launcher, error) { return notify.Start(launch) })
+	var launcher *notify.Launcher
+	err = s.census.Begin(number, starts(launch, &launcher))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +71,7 @@ func (s *supervisor) launchPlain(number int) (process, error) {
 // awaitEnd closes ended when the leader has been reaped and none that it left behind is alive. It ends with the generation.
 func (p *plain) awaitEnd() {
 	<-p.reaped
-	for pause := killInterval; len(p.census.members(p.number)) > 0; pause = min(2*pause, longestLook) {
+	for pause := killInterval; len(p.census.Members(p.number)) > 0; pause = min(2*pause, longestLook) {
 		time.Sleep(pause)
 	}
 	close(p.ended)
@@ -98,7 +100,7 @@ func (p *plain) AwaitReady(ctx context.Context, running func()) error {
 		return nil
 	case <-p.reaped:
 		// A daemon's leader ends at once, and the daemon lives.
-		if len(p.census.members(p.number)) > 0 {
+		if len(p.census.Members(p.number)) > 0 {
 			return nil
 		}
 		<-ctx.Done() // what its end means is decided when its status is known
@@ -141,7 +143,7 @@ func (p *plain) Signal(sig syscall.Signal) (err error) {
 	default:
 		return unix.Kill(p.Leader(), sig)
 	}
-	for _, pid := range p.census.tops(p.number) {
+	for _, pid := range p.census.Tops(p.number) {
 		err = unix.Kill(pid, sig)
 	}
 	return err
@@ -149,7 +151,7 @@ func (p *plain) Signal(sig syscall.Signal) (err error) {
 
 // SignalAll implements process.
 func (p *plain) SignalAll(sig syscall.Signal) error {
-	return signalEach(p.census.members(p.number), sig)
+	return signalEach(p.census.Members(p.number), sig)
 }
 
 // Kill implements process. Its goroutine ends with the generation.
@@ -157,7 +159,7 @@ func (p *plain) Kill() {
 	p.killOnce.Do(func() {
 		go func() {
 			for {
-				for _, pid := range p.census.members(p.number) {
+				for _, pid := range p.census.Members(p.number) {
 					unix.Kill(pid, unix.SIGKILL)
 				}
 				select {
@@ -171,7 +173,7 @@ func (p *plain) Kill() {
 }
 
 // Close implements process.
-func (p *plain) Close() { p.census.ended(p.number) }
+func (p *plain) Close() { p.census.Ended(p.number) }
 
 // Ungate implements process.
 func (p *plain) Ungate(context.Context, []*sockets.Socket) error { return nil }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"huptime/internal/envfile"
+	"huptime/internal/proctree"
 	"huptime/notify"
 	"huptime/sockets"
 )
@@ -40,4 +41,16 @@ func (s *supervisor) prepare(number int, from *sockets.Preserved) (notify.Launch
 	}
 	// The file of a preserved socket is in nobody's way: the bind is answered, and clients need it.
 	return l, s.removals.remove(slices.DeleteFunc(slices.Clone(s.cfg.Unlink), from.HasFile), s.cfg.Log)
+}
+
+// starts is what starts a launcher, which is to be had afterwards.
+func starts(l notify.Launch, to **notify.Launcher) func() (proctree.Began, error) {
+	return func() (proctree.Began, error) {
+		launcher, err := notify.Start(l)
+		if err != nil {
+			return proctree.Began{}, err
+		}
+		*to = launcher
+		return proctree.Began{PID: launcher.PID, Session: launcher.Session}, nil
+	}
 }

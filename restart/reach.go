@@ -18,13 +18,13 @@ func (p *live) Signal(sig syscall.Signal) error {
 		return err
 	}
 	// The leader of a daemon ends at once; what it left behind is the service.
-	return p.signalAll(sig, p.census.tops)
+	return p.signalAll(sig, p.census.Tops)
 }
 
 // SignalAll implements process. The copies of a pool get it from their master.
 func (p *live) SignalAll(sig syscall.Signal) error {
 	return p.signalAll(sig, func(generation int) []int {
-		members := p.census.members(generation)
+		members := p.census.Members(generation)
 		if p.ready < 0 {
 			return members
 		}
@@ -40,9 +40,9 @@ func (p *live) SignalAll(sig syscall.Signal) error {
 func (p *live) signalAll(sig syscall.Signal, list func(generation int) []int) error {
 	first := list(p.number)
 	err := signalEach(first, sig)
-	if len(p.census.open()) > 0 {
+	if len(p.census.Open()) > 0 {
 		go func() {
-			p.census.resolve(p.knocks.Generation)
+			p.census.Resolve(p.knocks.Generation)
 			late := slices.DeleteFunc(list(p.number), func(pid int) bool { return slices.Contains(first, pid) })
 			_ = signalEach(late, sig)
 		}()
@@ -99,10 +99,10 @@ func (p *live) killOnceAround() {
 	}
 	// At one blow, which a chain of processes that fork and end does not escape: a fork fails while a fatal signal to
 	// the group is pending (copy_process in kernel/fork.c).
-	for _, group := range p.census.groups(p.number) {
+	for _, group := range p.census.Groups(p.number) {
 		unix.Kill(-group, unix.SIGKILL)
 	}
-	_ = signalEach(p.census.certain(p.number), unix.SIGKILL)
-	p.census.resolve(p.knocks.Generation)
-	_ = signalEach(p.census.members(p.number), unix.SIGKILL)
+	_ = signalEach(p.census.Certain(p.number), unix.SIGKILL)
+	p.census.Resolve(p.knocks.Generation)
+	_ = signalEach(p.census.Members(p.number), unix.SIGKILL)
 }

@@ -12,7 +12,7 @@ import (
 func (s *supervisor) reap() ([]reaped, bool) {
 	list, ok := reapChildren()
 	for i, child := range list {
-		list[i].generation = s.census.was(child.pid)
+		list[i].generation = s.census.Was(child.pid)
 		if f := s.watched[child.pid]; f != nil {
 			f(child.status)
 		}

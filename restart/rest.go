@@ -62,10 +62,10 @@ func (m *machine) hint(g *generation) []any {
 }
 
 // Wrapper implements process.
-func (p *live) Wrapper() string { return wrapper(p.Leader(), p.census.members(p.number)) }
+func (p *live) Wrapper() string { return wrapper(p.Leader(), p.census.Members(p.number)) }
 
 // Wrapper implements process.
-func (p *plain) Wrapper() string { return wrapper(p.Leader(), p.census.members(p.number)) }
+func (p *plain) Wrapper() string { return wrapper(p.Leader(), p.census.Members(p.number)) }
 
 // wrapper is the name of a leader that only waits for others: it has a child and no socket of its own. A pool's master has none either, but
 // it hands signals on.

@@ -16,6 +16,7 @@ import (
 	"huptime/internal/pool"
 	"huptime/internal/probe"
 	"huptime/internal/proc"
+	"huptime/internal/proctree"
 	"huptime/internal/sdnotify"
 	"huptime/internal/terminal"
 	"huptime/notify"
@@ -65,12 +66,12 @@ func Run(cfg Config) (int, error) {
 	}
 	manager := takeManager()
 	s := &supervisor{cfg: cfg, manager: manager, filters: built, inherited: inherited,
-		census: newCensus(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)),
+		census: proctree.New(), knocks: sockets.NewKnocks(), terminal: terminal.Controlling(), watched: make(map[int]func(Status)),
 		removals: make(removals), programs: make(map[asked]notify.Program)}
 	defer s.removals.close()
 	defer s.terminal.Restore()
 	if cfg.plain {
-		s.census.unfiltered()
+		s.census.Unfiltered()
 	}
 	// A service on a terminal is to keep it: it may ask for a password there, and is stopped by Ctrl-Z.
 	self, err := proc.ReadStat(unix.Getpid())
@@ -88,7 +89,7 @@ type supervisor struct {
 	filters
 	programs  map[asked]notify.Program // others, built when they are first needed
 	inherited []int
-	census    *census
+	census    *proctree.Tree
 	knocks    *sockets.Knocks
 	terminal  *terminal.Terminal
 	manager   *manager
@@ -150,7 +151,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if s.cfg.plain {
 		return s.launchPlain(number)
 	}
-	s.census.settle()
+	s.census.Settle()
 	launch, err := s.prepare(number, from)
 	if err != nil {
 		return nil, err
@@ -172,7 +173,8 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 		notices.close()
 		return nil, err
 	}
-	launcher, err := s.census.begin(number, func() (*notify.Launcher, error) { return notify.Start(launch) })
+	var launcher *notify.Launcher
+	err = s.census.Begin(number, starts(launch, &launcher))
 	if ready.read >= 0 {
 		unix.Close(ready.read)
 	}
@@ -213,7 +215,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if number > 1 && s.cfg.Mode == Fork {
 		p.score, p.exposed = expose(launcher.PID)
 	}
-	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.members(number) }, s.knocks, s.cfg.Log)
+	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.Members(number) }, s.knocks, s.cfg.Log)
 	p.tracker.KeepFiles(s.cfg.Unlink)
 	if s.cfg.PassFDs {
 		p.tracker.Pass()
@@ -233,7 +235,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	p.tracker.CloseIdle(s.cfg.IdleTimeout)
 	p.tracker.RestDatagrams(s.cfg.DatagramQuiet)
-	p.tracker.Resolve(func() { s.census.resolve(s.knocks.Generation) })
+	p.tracker.Resolve(func() { s.census.Resolve(s.knocks.Generation) })
 	p.tracker.Ask(sockets.Asks{AddressChange: s.cfg.AllowAddressChange, Workers: s.cfg.ReadyWorkers})
 	if s.cfg.Copies > 1 {
 		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)

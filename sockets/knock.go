@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/proctree"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -71,10 +72,7 @@ func (k *Knocks) knock(f *remote.Frozen, answer knock) (int64, error) {
 	return f.Call(abi.Listen, ^uintptr(0), 0)
 }
 
-// ErrNoGeneration says that a process runs under no filter of the supervisor's.
-var ErrNoGeneration = errors.New("the process is of no generation")
-
-// Generation finds out which generation a process is of. A process of none is [ErrNoGeneration].
+// Generation finds out which generation a process is of. A process of none is [proctree.ErrNoGeneration].
 func (k *Knocks) Generation(pid int) (int, error) {
 	found := 0
 	err := remote.With(pid, freezeLimit, func(f *remote.Frozen) error {
@@ -87,7 +85,7 @@ func (k *Knocks) Generation(pid int) (int, error) {
 	// The kernel's own answer to listen(-1) comes to those whom no filter asks about it. What else may come (EPERM, ENOSYS) is some
 	// other filter's.
 	if found == 0 && (err == nil || errors.Is(err, unix.EBADF)) {
-		err = fmt.Errorf("process %d: %w", pid, ErrNoGeneration)
+		err = fmt.Errorf("process %d: %w", pid, proctree.ErrNoGeneration)
 	}
 	return found, err
 }

@@ -1,4 +1,4 @@
-package restart
+package proctree
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets"
 )
 
 // self is the supervisor's PID in these tests.
@@ -16,13 +14,13 @@ const self = 10
 
 // population is a census of processes that a test makes up.
 type population struct {
-	*census
+	*Tree
 	t     *testing.T
 	stats []proc.Stat
 }
 
 func newWorld(t *testing.T) *population {
-	w := &population{census: newCensus(), t: t}
+	w := &population{Tree: New(), t: t}
 	w.self = self
 	w.alive = func() []proc.Stat { return slices.Clone(w.stats) }
 	w.filters = func(int) (int, error) { return 1, nil }
@@ -56,18 +54,16 @@ func (w *population) launch(generation, leader int) { w.launchIn(generation, lea
 
 // launchIn starts it in a session, which may be one of its own.
 func (w *population) launchIn(generation, leader, session int) {
-	w.settle()
+	w.Settle()
 	w.put(proc.Stat{PID: leader, PPID: self, PGRP: leader, Session: session, StartTime: uint64(leader)})
-	w.begin(generation, func() (*notify.Launcher, error) {
-		return &notify.Launcher{PID: leader, Session: session == leader}, nil
-	})
+	w.Begin(generation, func() (Began, error) { return Began{leader, session == leader}, nil })
 }
 
 // want checks who is a member of which generation.
 func (w *population) want(members map[int][]int) {
 	w.t.Helper()
 	for g, want := range members {
-		got := w.members(g)
+		got := w.Members(g)
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			w.t.Errorf("generation %d has %v, want %v", g, got, want)
@@ -90,7 +86,7 @@ func TestCensus(t *testing.T) {
 		},
 		"the leader comes first": func(w *population) {
 			w.put(child(21, 100, 100, 1))
-			if got := w.members(1); !slices.Equal(got, []int{100, 21}) {
+			if got := w.Members(1); !slices.Equal(got, []int{100, 21}) {
 				w.t.Errorf("%v", got)
 			}
 		},
@@ -104,14 +100,14 @@ func TestCensus(t *testing.T) {
 		"orphan of the group": func(w *population) {
 			w.put(child(101, self, 200, 1), child(201, self, 200, 1))
 			w.want(map[int][]int{1: {100}, 2: {200}})
-			w.resolve(func(pid int) (int, error) { return pid / 100, nil })
+			w.Resolve(func(pid int) (int, error) { return pid / 100, nil })
 			w.want(map[int][]int{1: {100, 101}, 2: {200, 201}})
 		},
 		"orphan of the group that does not knock": func(w *population) {
 			w.put(child(101, self, 100, 1), child(201, self, 200, 1))
-			w.resolve(nobody)
+			w.Resolve(nobody)
 			w.want(map[int][]int{1: {100, 101}, 2: {200, 201}})
-			if got := w.certain(1); !slices.Equal(got, []int{100}) {
+			if got := w.Certain(1); !slices.Equal(got, []int{100}) {
 				w.t.Errorf("%v are generation 1's for certain", got)
 			}
 		},
@@ -121,33 +117,33 @@ func TestCensus(t *testing.T) {
 			w.want(map[int][]int{1: {100}, 2: {200}, 3: {300, 301}})
 			w.end(300)
 			w.want(map[int][]int{3: {301}})
-			if got := w.groups(3); !slices.Equal(got, []int{99}) {
+			if got := w.Groups(3); !slices.Equal(got, []int{99}) {
 				w.t.Errorf("groups %v, want 99", got)
 			}
 		},
 		"orphan without a filter": func(w *population) {
 			w.end(100)
-			w.ended(1)
+			w.Ended(1)
 			w.put(child(102, self, 102, 102), child(103, self, 103, 103))
 			w.filters = func(pid int) (int, error) { return pid % 2, nil }
-			w.resolve(func(pid int) (int, error) {
+			w.Resolve(func(pid int) (int, error) {
 				if pid != 103 {
 					w.t.Errorf("process %d is asked", pid)
 				}
-				return 0, sockets.ErrNoGeneration
+				return 0, ErrNoGeneration
 			})
 			w.want(map[int][]int{2: {200}})
 		},
 		"orphan of the only generation": func(w *population) {
 			w.end(100)
-			w.ended(1)
+			w.Ended(1)
 			w.put(child(202, self, 202, 202), child(203, 202, 202, 202))
 			w.want(map[int][]int{2: {200, 202, 203}})
-			if got := w.certain(2); !slices.Equal(got, []int{200}) {
+			if got := w.Certain(2); !slices.Equal(got, []int{200}) {
 				w.t.Errorf("%v are generation 2's for certain", got)
 			}
-			w.resolve(func(int) (int, error) { return 2, nil })
-			if got := w.certain(2); len(got) != 3 {
+			w.Resolve(func(int) (int, error) { return 2, nil })
+			if got := w.Certain(2); len(got) != 3 {
 				w.t.Errorf("%v are generation 2's for certain", got)
 			}
 		},
@@ -161,13 +157,13 @@ func TestCensus(t *testing.T) {
 			w.put(child(102, self, 102, 102), child(103, 102, 102, 102))
 			w.want(map[int][]int{1: {100}, 2: {200}})
 			asked := 0
-			w.resolve(func(pid int) (int, error) {
+			w.Resolve(func(pid int) (int, error) {
 				if asked++; pid != 102 {
 					w.t.Errorf("process %d is asked", pid)
 				}
 				return 2, nil
 			})
-			w.resolve(nobody) // it is remembered
+			w.Resolve(nobody) // it is remembered
 			w.want(map[int][]int{1: {100}, 2: {102, 103, 200}})
 			if asked != 1 {
 				w.t.Errorf("asked %d times", asked)
@@ -175,19 +171,19 @@ func TestCensus(t *testing.T) {
 		},
 		"orphan that does not knock": func(w *population) {
 			w.put(child(102, self, 102, 102))
-			w.resolve(nobody)
+			w.Resolve(nobody)
 			w.want(map[int][]int{1: {100}, 2: {200}})
-			w.resolve(func(int) (int, error) { return 3, nil }) // a generation that has ended meanwhile
+			w.Resolve(func(int) (int, error) { return 3, nil }) // a generation that has ended meanwhile
 			w.want(map[int][]int{1: {100}, 2: {200}, 3: nil})
 			// It can only be of the one that is left.
 			w.end(100)
-			w.ended(1)
+			w.Ended(1)
 			w.want(map[int][]int{1: nil, 2: {102, 200}})
 		},
 		"orphan before the second start": func(w *population) {
 			w.put(child(202, self, 202, 202))
 			w.end(100)
-			w.ended(1)
+			w.Ended(1)
 			w.launch(3, 300) // settles who is there
 			w.want(map[int][]int{2: {200, 202}, 3: {300}})
 		},
@@ -207,7 +203,7 @@ func TestCensus(t *testing.T) {
 			again.StartTime = 9999
 			w.put(again, child(205, self, 100, 100))
 			w.want(map[int][]int{1: {101}, 2: {200}})
-			w.resolve(func(int) (int, error) { return 2, nil })
+			w.Resolve(func(int) (int, error) { return 2, nil })
 			w.want(map[int][]int{1: {101}, 2: {100, 200, 205}})
 		},
 		"rings": func(w *population) {
@@ -225,18 +221,18 @@ func TestCensus(t *testing.T) {
 			for pid := 1000; pid < 1100; pid++ {
 				w.put(child(pid, 100, 100, 1))
 			}
-			w.settle()
+			w.Settle()
 			if n := len(w.known); n != 102 {
 				w.t.Errorf("%d are known, want 102", n)
 			}
 			for pid := 1000; pid < 1100; pid++ {
 				w.end(pid)
 			}
-			w.settle()
+			w.Settle()
 			if want := map[identity]int{{100, 100}: 1, {200, 200}: 2}; !maps.Equal(w.known, want) {
 				w.t.Errorf("known: %v, want %v", w.known, want)
 			}
-			w.ended(1)
+			w.Ended(1)
 			if n := len(w.known); n != 1 {
 				w.t.Errorf("%d are known after a generation's end, want 1", n)
 			}
@@ -244,14 +240,14 @@ func TestCensus(t *testing.T) {
 		"after and tops": func(w *population) {
 			w.launch(3, 300)
 			w.put(child(101, 100, 100, 1), child(201, 200, 200, 1), child(202, self, 200, 1))
-			w.resolve(func(int) (int, error) { return 2, nil })
-			after := w.after(1)
+			w.Resolve(func(int) (int, error) { return 2, nil })
+			after := w.After(1)
 			slices.Sort(after)
 			if want := []int{200, 201, 202, 300}; !slices.Equal(after, want) {
 				w.t.Errorf("after 1: %v, want %v", after, want)
 			}
 			w.end(200)
-			tops := w.tops(2)
+			tops := w.Tops(2)
 			slices.Sort(tops)
 			if want := []int{201, 202}; !slices.Equal(tops, want) {
 				w.t.Errorf("tops of 2: %v, want %v", tops, want)
@@ -271,16 +267,49 @@ func TestCensus(t *testing.T) {
 
 // The real /proc has the test itself, and not as anybody's.
 func TestEveryProcess(t *testing.T) {
-	c := newCensus()
+	c := New()
 	if !slices.ContainsFunc(c.alive(), func(st proc.Stat) bool { return st.PID == c.self && st.StartTime > 0 }) {
 		t.Error("the test's own process is not there")
 	}
-	if got := c.members(1); len(got) != 0 {
+	if got := c.Members(1); len(got) != 0 {
 		t.Errorf("members of no generation: %v", got)
 	}
 }
 
 // started is what forks nothing.
-func started(pid int) func() (*notify.Launcher, error) {
-	return func() (*notify.Launcher, error) { return &notify.Launcher{PID: pid}, nil }
+func started(pid int) func() (Began, error) {
+	return func() (Began, error) { return Began{PID: pid}, nil }
+}
+
+// A check and all that it starts are of no generation, also when its processes have lost their parents.
+func TestCensusLeavesChecksOut(t *testing.T) {
+	t.Parallel()
+	const self, leader, worker, check, child, orphan = 10, 20, 21, 30, 31, 32
+	processes := []proc.Stat{
+		{PID: leader, PPID: self, PGRP: leader, Session: self, StartTime: 1, State: 'S'},
+		{PID: worker, PPID: leader, PGRP: leader, Session: self, StartTime: 2, State: 'S'},
+		{PID: check, PPID: self, PGRP: check, Session: self, StartTime: 3, State: 'S'},
+		{PID: child, PPID: check, PGRP: child, Session: child, StartTime: 4, State: 'S'},
+		{PID: orphan, PPID: self, PGRP: check, Session: self, StartTime: 5, State: 'S'},
+	}
+	c := New()
+	c.self = self
+	c.alive = func() []proc.Stat { return processes }
+	c.filters = func(int) (int, error) { return 1, nil }
+	c.Begin(1, started(leader))
+	c.BeginCheck(started(check))
+	want := []int{leader, worker}
+	if got := c.Members(1); !slices.Equal(got, want) {
+		t.Errorf("with the check: %v, want %v", got, want)
+	}
+	// The check has ended, and its child is the supervisor's now.
+	processes = slices.Delete(processes, 2, 3)
+	processes[2].PPID = self
+	c.Checked(check)
+	if got := c.Members(1); !slices.Equal(got, want) {
+		t.Errorf("after the check: %v, want %v", got, want)
+	}
+	if got := c.After(0); !slices.Equal(got, want) {
+		t.Errorf("all generations have %v, want %v", got, want)
+	}
 }

@@ -1,4 +1,4 @@
-package restart
+package proctree
 
 import (
 	"maps"
@@ -6,16 +6,15 @@ import (
 	"sync"
 
 	"huptime/internal/proc"
-	"huptime/notify"
 )
 
-// census tells which process belongs to which generation. Every process of
+// Tree tells which process belongs to which generation. Every process of
 // every generation descends from the supervisor, which is their subreaper
 // (PR_SET_CHILD_SUBREAPER): one whose parent has ended becomes the
 // supervisor's child, and is recognized by what was known of it before, or by the session that its leader was given:
 // nobody can join one. Whoever is neither is asked to knock (resolve). A process group tells nothing, because a process
 // of an old generation may join a new leader's where both are of one session.
-type census struct {
+type Tree struct {
 	mu      sync.Mutex
 	self    int
 	leaders map[int]leader             // by generation
@@ -40,8 +39,8 @@ type identity struct {
 	start uint64
 }
 
-func newCensus() *census {
-	return &census{
+func New() *Tree {
+	return &Tree{
 		self:    os.Getpid(),
 		leaders: make(map[int]leader),
 		known:   make(map[identity]int),
@@ -67,9 +66,9 @@ func everyProcess() []proc.Stat {
 	return stats
 }
 
-// settle attributes everybody who is there now. It is called before a
+// Settle attributes everybody who is there now. It is called before a
 // generation starts, while fewer can be meant.
-func (c *census) settle() {
+func (c *Tree) Settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.leaders) == 0 {
@@ -78,31 +77,37 @@ func (c *census) settle() {
 	c.count()
 }
 
-// begin forks a leader by start, and notes it for its generation's. Nobody counts meanwhile: a child that is not known yet would be taken for an
+// Began is a process that was forked just now, and whether it leads a session of its own.
+type Began struct {
+	PID     int
+	Session bool
+}
+
+// Begin forks a leader by start, and notes it for its generation's. Nobody counts meanwhile: a child that is not known yet would be taken for an
 // orphan, and made to knock. A launcher can't be, for nobody answers its calls before the handshake.
-func (c *census) begin(generation int, start func() (*notify.Launcher, error)) (*notify.Launcher, error) {
+func (c *Tree) Begin(generation int, start func() (Began, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l, err := start()
+	b, err := start()
 	if err == nil {
-		c.leaders[generation] = leader{identity{pid: l.PID}, l.Session}
+		c.leaders[generation] = leader{identity{pid: b.PID}, b.Session}
 	}
-	return l, err
+	return err
 }
 
-// beginCheck is begin for a check, which counts as no part of the service.
-func (c *census) beginCheck(start func() (*notify.Launcher, error)) (*notify.Launcher, error) {
+// BeginCheck is begin for a check, which counts as no part of the service.
+func (c *Tree) BeginCheck(start func() (Began, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l, err := start()
+	b, err := start()
 	if err == nil {
-		c.check = l.PID
+		c.check = b.PID
 	}
-	return l, err
+	return err
 }
 
-// ended forgets a generation.
-func (c *census) ended(generation int) {
+// Ended forgets a generation.
+func (c *Tree) Ended(generation int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.leaders, generation)
@@ -111,8 +116,8 @@ func (c *census) ended(generation int) {
 	}
 }
 
-// was tells the generation of a process that has just been reaped; 0 where it was never seen.
-func (c *census) was(pid int) int {
+// Was tells the generation of a process that has just been reaped; 0 where it was never seen.
+func (c *Tree) Was(pid int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, of := range []map[identity]int{c.known, c.guessed} {
@@ -128,8 +133,8 @@ func (c *census) was(pid int) int {
 // noGeneration is what a check and its processes are of.
 const noGeneration = -1
 
-// checked notes the end of a check.
-func (c *census) checked(pid int) {
+// Checked notes the end of a check.
+func (c *Tree) Checked(pid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count() // so that what it has left behind is known for its own
@@ -138,8 +143,8 @@ func (c *census) checked(pid int) {
 	}
 }
 
-// members lists the living processes of a generation, the leader first where it lives.
-func (c *census) members(generation int) []int {
+// Members lists the living processes of a generation, the leader first where it lives.
+func (c *Tree) Members(generation int) []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var pids []int
@@ -157,8 +162,8 @@ func (c *census) members(generation int) []int {
 	return pids
 }
 
-// after lists the living processes of all generations later than this one.
-func (c *census) after(generation int) []int {
+// After lists the living processes of all generations later than this one.
+func (c *Tree) After(generation int) []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var pids []int
@@ -170,9 +175,9 @@ func (c *census) after(generation int) []int {
 	return pids
 }
 
-// tops lists the processes of a generation whose parent is the supervisor:
+// Tops lists the processes of a generation whose parent is the supervisor:
 // the leader, or, where it has ended, those that it left behind.
-func (c *census) tops(generation int) []int {
+func (c *Tree) Tops(generation int) []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var pids []int
@@ -191,13 +196,13 @@ type counted struct {
 
 // count attributes every descendant of the supervisor, and remembers it. c.mu
 // is held. Zombies are left out: they hold nothing.
-func (c *census) count() []counted {
+func (c *Tree) count() []counted {
 	list, _ := c.attribute()
 	return list
 }
 
 // attribute is count, and lists the children of the supervisor that have not knocked yet and could be anybody's.
-func (c *census) attribute() (list []counted, open []identity) {
+func (c *Tree) attribute() (list []counted, open []identity) {
 	stats := c.alive()
 	byPID := make(map[int]proc.Stat, len(stats))
 	for _, st := range stats {
@@ -247,7 +252,7 @@ func (c *census) attribute() (list []counted, open []identity) {
 // ledBy finds the generations by their leaders' PIDs, and by those that are numbers of sessions too. While a
 // session has members its number is given to nobody else (alloc_pid in kernel/pid.c); one that has
 // a leader which started at another time is another's.
-func (c *census) ledBy(byPID map[int]proc.Stat) (leaders, sessions map[int]int) {
+func (c *Tree) ledBy(byPID map[int]proc.Stat) (leaders, sessions map[int]int) {
 	leaders, sessions = make(map[int]int, len(c.leaders)), make(map[int]int, len(c.leaders))
 	for g, leader := range c.leaders {
 		st, lives := byPID[leader.pid]
@@ -273,7 +278,7 @@ const maxDepth = 64
 // child attributes a child of the supervisor: a leader, or an orphan, which may be nobody's where the supervisor is PID 1. What is
 // not certain is a guess: who has not knocked can only be of the one generation there is, or was when it was first seen. The
 // group counts only for those that can't be made to knock.
-func (c *census) child(st proc.Stat, leaders, sessions map[int]int) (generation int, certain bool) {
+func (c *Tree) child(st proc.Stat, leaders, sessions map[int]int) (generation int, certain bool) {
 	if g := leaders[st.PID]; g != 0 {
 		return g, true
 	}
@@ -302,7 +307,7 @@ func (c *census) child(st proc.Stat, leaders, sessions map[int]int) (generation 
 }
 
 // prune forgets processes that are gone.
-func (c *census) prune(byPID map[int]proc.Stat) {
+func (c *Tree) prune(byPID map[int]proc.Stat) {
 	gone := func(id identity) bool {
 		st, ok := byPID[id.pid]
 		return !ok || st.StartTime != id.start

@@ -1,4 +1,4 @@
-package restart
+package proctree
 
 import (
 	"errors"
@@ -9,16 +9,18 @@ import (
 
 	"huptime/internal/proc"
 	"huptime/internal/remote"
-	"huptime/sockets"
 )
 
 // resolveLimit bounds how long resolve is waited for. Answers that come later count later.
 const resolveLimit = time.Second
 
-// resolve asks for the generation of processes that nothing else tells it of for certain: children of the supervisor
+// ErrNoGeneration is what a process that belongs to none answers.
+var ErrNoGeneration = errors.New("the process is of no generation")
+
+// Resolve asks for the generation of processes that nothing else tells it of for certain: children of the supervisor
 // that it did not start. ask makes the process knock, so resolve must not be called from a listener's goroutine. It
 // returns when all have answered, or after resolveLimit.
-func (c *census) resolve(ask func(pid int) (int, error)) {
+func (c *Tree) Resolve(ask func(pid int) (int, error)) {
 	c.mu.Lock()
 	_, open := c.attribute()
 	var asked []chan struct{}
@@ -44,7 +46,7 @@ func (c *census) resolve(ask func(pid int) (int, error)) {
 }
 
 // ask makes one process knock and notes what it says.
-func (c *census) ask(id identity, over chan struct{}, ask func(pid int) (int, error)) {
+func (c *Tree) ask(id identity, over chan struct{}, ask func(pid int) (int, error)) {
 	generation, err := c.knocked(id.pid, ask)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,7 +54,7 @@ func (c *census) ask(id identity, over chan struct{}, ask func(pid int) (int, er
 	close(over)
 	_, lives := c.leaders[generation]
 	switch {
-	case errors.Is(err, sockets.ErrNoGeneration):
+	case errors.Is(err, ErrNoGeneration):
 		c.known[id] = noGeneration
 		delete(c.guessed, id)
 	case err != nil:
@@ -68,7 +70,7 @@ func (c *census) ask(id identity, over chan struct{}, ask func(pid int) (int, er
 var errUnstoppable = errors.New("it sleeps uninterruptibly, and so do its children")
 
 // knocked asks the process, or, where it can't be stopped, one of its children: those have inherited its filter.
-func (c *census) knocked(pid int, ask func(pid int) (int, error)) (int, error) {
+func (c *Tree) knocked(pid int, ask func(pid int) (int, error)) (int, error) {
 	if remote.Sandboxed(pid) {
 		return 0, remote.ErrSandboxed
 	}
@@ -86,11 +88,11 @@ func (c *census) knocked(pid int, ask func(pid int) (int, error)) (int, error) {
 	return 0, errUnstoppable
 }
 
-// unfiltered makes it a census of services that have no filter (plain.go): nothing tells a stranger then.
-func (c *census) unfiltered() { c.filters = func(int) (int, error) { return 0, errors.ErrUnsupported } }
+// Unfiltered makes it a census of services that have no filter (plain.go): nothing tells a stranger then.
+func (c *Tree) Unfiltered() { c.filters = func(int) (int, error) { return 0, errors.ErrUnsupported } }
 
 // stranger tells whether a process runs under no more filters than the supervisor: then it is of no generation.
-func (c *census) stranger(pid int) bool {
+func (c *Tree) stranger(pid int) bool {
 	n, err := c.filters(pid)
 	return err == nil && n == 0
 }
@@ -107,8 +109,8 @@ func ownFilters() func(pid int) (int, error) {
 	}
 }
 
-// groups lists the process groups of a generation that no stranger can be in: those of its leader's session.
-func (c *census) groups(generation int) (groups []int) {
+// Groups lists the process groups of a generation that no stranger can be in: those of its leader's session.
+func (c *Tree) Groups(generation int) (groups []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	leader := c.leaders[generation]
@@ -123,8 +125,8 @@ func (c *census) groups(generation int) (groups []int) {
 	return groups
 }
 
-// certain lists the living processes of a generation that are its for certain.
-func (c *census) certain(generation int) (pids []int) {
+// Certain lists the living processes of a generation that are its for certain.
+func (c *Tree) Certain(generation int) (pids []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, st := range c.count() {
@@ -135,8 +137,8 @@ func (c *census) certain(generation int) (pids []int) {
 	return pids
 }
 
-// open lists the processes that resolve would ask.
-func (c *census) open() []identity {
+// Open lists the processes that resolve would ask.
+func (c *Tree) Open() []identity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, open := c.attribute()
