@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"huptime/internal/proc"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -71,43 +72,20 @@ func (r *Request) Answer(reply Reply) {
 // [ErrTargetGone] when the caller did not wait any more afterwards: the bytes
 // could then be another process's.
 func (r *Request) ReadMemory(addr uint64, buf []byte) error {
-	if len(buf) == 0 {
-		return nil
-	}
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMReadv(r.TID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
+	err := proc.ReadMemory(r.TID, addr, buf)
 	if !r.Valid() {
 		return ErrTargetGone
 	}
-	if err != nil {
-		return os.NewSyscallError("process_vm_readv", err)
-	}
-	if n != len(buf) {
-		return os.NewSyscallError("process_vm_readv", unix.EFAULT)
-	}
-	return nil
+	return err
 }
 
 // WriteMemory copies buf to addr of the caller's address space
 // (process_vm_writev(2)).
 func (r *Request) WriteMemory(addr uint64, buf []byte) error {
-	if len(buf) == 0 {
-		return nil
-	}
 	if !r.Valid() {
 		return ErrTargetGone
 	}
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMWritev(r.TID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-	if err != nil {
-		return os.NewSyscallError("process_vm_writev", err)
-	}
-	if n != len(buf) {
-		return os.NewSyscallError("process_vm_writev", unix.EFAULT)
-	}
-	return nil
+	return proc.WriteMemory(r.TID, addr, buf)
 }
 
 // Plant puts a duplicate of source, a descriptor of the supervisor's, at number

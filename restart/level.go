@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"huptime/internal/abi"
+	"huptime/internal/proc"
 	"huptime/internal/remote"
 	"huptime/notify"
 )
@@ -103,14 +104,11 @@ func tryRemoteCall(pid int) error {
 
 // tryMemory asks for memory where there is none: whether that is permitted is looked at first.
 func tryMemory(pid int) error {
-	var b [1]byte
-	local := []unix.Iovec{{Base: &b[0]}}
-	local[0].SetLen(len(b))
-	_, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: 0, Len: 1}}, 0)
-	if err == nil || err == unix.EFAULT {
+	err := proc.ReadMemory(pid, 0, make([]byte, 1))
+	if errors.Is(err, unix.EFAULT) {
 		return nil
 	}
-	return os.NewSyscallError("process_vm_readv", err)
+	return err
 }
 
 // ptraceScope reads Yama's setting (Documentation/admin-guide/LSM/Yama.rst of the kernel); -1 where there is none.

@@ -1,32 +1,12 @@
 package remote
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "huptime/internal/proc"
 
 // Read copies memory of the process.
-func (f *Frozen) Read(addr uint64, buf []byte) error { return readMemory(f.pid, addr, buf) }
-
-func readMemory(pid int, addr uint64, buf []byte) error {
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-	if err == nil && n != len(buf) {
-		err = unix.EFAULT
-	}
-	return os.NewSyscallError("process_vm_readv", err)
-}
+func (f *Frozen) Read(addr uint64, buf []byte) error { return proc.ReadMemory(f.pid, addr, buf) }
 
 func (f *Frozen) write(addr uint64, buf []byte) error {
-	local := []unix.Iovec{{Base: &buf[0]}}
-	local[0].SetLen(len(buf))
-	n, err := unix.ProcessVMWritev(f.pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-	if err == nil && n != len(buf) {
-		err = unix.EFAULT
-	}
-	return os.NewSyscallError("process_vm_writev", err)
+	return proc.WriteMemory(f.pid, addr, buf)
 }
 
 // WithSpace puts data into the memory of the process for as long as use runs: what fill makes

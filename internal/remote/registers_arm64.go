@@ -78,7 +78,7 @@ func (r registers) rewound(w wait) registers {
 func (r registers) wait(tid int, before proc.Syscall) wait {
 	return r.waitIn(before, func(at uint64) bool {
 		code := make([]byte, len(instruction))
-		return readMemory(tid, at, code) == nil && findInstruction(abi.ARM64, code) == 0
+		return proc.ReadMemory(tid, at, code) == nil && findInstruction(abi.ARM64, code) == 0
 	})
 }
 

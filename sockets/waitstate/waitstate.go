@@ -88,10 +88,7 @@ func memoryOf(tid int) memory {
 			return nil
 		}
 		buf := make([]byte, size)
-		local := []unix.Iovec{{Base: &buf[0]}}
-		local[0].SetLen(len(buf))
-		n, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}, 0)
-		if err != nil || n != len(buf) {
+		if proc.ReadMemory(tid, addr, buf) != nil {
 			return nil
 		}
 		return buf
