@@ -156,6 +156,18 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if err != nil {
 		return nil, err
 	}
+	tracker, err := sockets.New(sockets.Config{
+		Generation: number, Level: s.cfg.Level, From: from, Knocks: s.knocks, Log: s.cfg.Log,
+		Processes: func() []int { return s.census.Members(number) },
+		Resolve:   func() { s.census.Resolve(s.knocks.Generation) },
+		Asks:      sockets.Asks{AddressChange: s.cfg.AllowAddressChange, Workers: s.cfg.ReadyWorkers},
+		Files:     s.cfg.Unlink, Passed: s.cfg.PassFDs,
+		Copies: s.cfg.Copies, OwnSockets: s.cfg.OwnSockets,
+		Idle: s.cfg.IdleTimeout, Rest: s.cfg.DatagramQuiet,
+	})
+	if err != nil {
+		return nil, err
+	}
 	notices, err := s.listenFor(number)
 	if err != nil {
 		return nil, err
@@ -195,6 +207,7 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	p := &live{
 		number:   number,
 		launcher: launcher,
+		tracker:  tracker,
 		pidfd:    pidfd,
 		reaped:   make(chan struct{}),
 		census:   s.census,
@@ -215,11 +228,6 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	if number > 1 && s.cfg.Mode == Fork {
 		p.score, p.exposed = expose(launcher.PID)
 	}
-	p.tracker = sockets.NewTracker(number, s.cfg.Level, from, func() []int { return s.census.Members(number) }, s.knocks, s.cfg.Log)
-	p.tracker.KeepFiles(s.cfg.Unlink)
-	if s.cfg.PassFDs {
-		p.tracker.Pass()
-	}
 	p.prober = &prober{cfg: &s.cfg, options: probe.Options{Statuses: s.cfg.ReadyStatus, Run: p.runProbe(s),
 		Env: []string{fmt.Sprintf("HUPTIME_GENERATION=%d", number), fmt.Sprintf("HUPTIME_PID=%d", launcher.PID)}}}
 	p.mustNotify = func() bool { return s.waitsForNotice(number) }
@@ -232,13 +240,6 @@ func (s *supervisor) launch(number int, from *sockets.Preserved) (process, error
 	}
 	if notices != nil {
 		go notices.take(func() { s.heardReady(number) }) // ends with the socket, which is closed with the generation
-	}
-	p.tracker.CloseIdle(s.cfg.IdleTimeout)
-	p.tracker.RestDatagrams(s.cfg.DatagramQuiet)
-	p.tracker.Resolve(func() { s.census.Resolve(s.knocks.Generation) })
-	p.tracker.Ask(sockets.Asks{AddressChange: s.cfg.AllowAddressChange, Workers: s.cfg.ReadyWorkers})
-	if s.cfg.Copies > 1 {
-		p.tracker.Share(s.cfg.Copies, s.cfg.OwnSockets)
 	}
 	if s.cfg.Trace {
 		p.trace = func(r *notify.Request, reply notify.Reply, took time.Duration) {

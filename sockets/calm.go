@@ -8,7 +8,7 @@ import (
 	"huptime/internal/proc"
 )
 
-// DatagramQuiet is for how long a generation that was gated on datagram sockets must have done nothing, unless RestDatagrams says otherwise.
+// DatagramQuiet is for how long a generation that was gated on datagram sockets must have done nothing, as a rule.
 const DatagramQuiet = 300 * time.Millisecond
 
 // A question that a datagram brought leaves no trace that could be seen from outside, until it is answered. So a generation that was gated on
@@ -20,10 +20,6 @@ const (
 	// questionLimit: a socket that is open for longer is no question.
 	questionLimit = 10 * time.Second
 )
-
-// RestDatagrams sets for how long the generation must have done nothing before it ends, once it was gated on datagram sockets: as long as it takes to
-// answer where that can't be seen, because it sleeps meanwhile. Call it before the generation's calls are served.
-func (t *Tracker) RestDatagrams(d time.Duration) { t.rest = d }
 
 // calm is how long a generation has done nothing.
 type calm struct {

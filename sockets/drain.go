@@ -196,10 +196,6 @@ func (d *drain) over() bool {
 	return true
 }
 
-// CloseIdle makes a drain end also when all connections that are left have been idle for d: nothing was sent or received
-// on them, and no byte waits. Call it before the drain begins. Connections of unix sockets and UDP sockets that have a peer are never idle: the kernel does not tell.
-func (t *Tracker) CloseIdle(d time.Duration) { t.idle = d }
-
 func (t *Tracker) newDrain(newer func() []int) (*drain, error) {
 	t.mu.Lock()
 	g := t.gate

@@ -87,7 +87,7 @@ func launchPrepared(t *testing.T, number int, level notify.Level, from *Preserve
 	}
 	g := &generation{puppet: newPuppet(t, launcher.PID, ours[theirs[0]]), workers: theirs[1:], ours: ours}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	g.tracker = NewTracker(number, level, from, func() []int { return group(g.PID) }, knocks, log)
+	g.tracker = newTestTracker(number, level, from, func() []int { return group(g.PID) }, knocks, log)
 	prepare(g.tracker)
 	served := make(chan error, 1)
 	t.Cleanup(func() {
@@ -231,4 +231,18 @@ func dial(t *testing.T, addr netip.AddrPort) *net.TCPConn {
 		_ = c.Close()
 	})
 	return c.(*net.TCPConn)
+}
+
+// newTestTracker makes a tracker that needs no supervisor.
+func newTestTracker(generation int, level notify.Level, from *Preserved, pids func() []int, knocks *Knocks, log *slog.Logger) *Tracker {
+	if knocks == nil {
+		knocks = NewKnocks()
+	}
+	t, err := New(Config{
+		Generation: generation, Level: level, From: from, Processes: pids, Knocks: knocks, Log: log, Rest: DatagramQuiet,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return t
 }

@@ -130,7 +130,7 @@ func TestSteer(t *testing.T) {
 					group[i].claimed, staying[i] = true, true
 				}
 				p := &Preserved{sockets: group}
-				tr := NewTracker(1, "connections", nil, nil, nil, nil)
+				tr := newTestTracker(1, "connections", nil, nil, nil, nil)
 				tr.Shrink(p)
 				if len(p.steerings) != 1 {
 					t.Fatalf("%d groups were steered", len(p.steerings))
@@ -196,7 +196,7 @@ func TestSteerBesideOthers(t *testing.T) {
 			foreign, group := all[:1], all[1:]
 			group[0].claimed = true
 			p := &Preserved{sockets: group}
-			NewTracker(1, "connections", nil, nil, nil, nil).Shrink(p)
+			newTestTracker(1, "connections", nil, nil, nil, nil).Shrink(p)
 			if len(p.steerings) != 1 {
 				t.Fatalf("%d groups were steered", len(p.steerings))
 			}
@@ -274,7 +274,7 @@ func TestGather(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			group := groupOf(t, 4, kind.address, kind.kind, kind.protocol)
 			p := &Preserved{sockets: group}
-			NewTracker(1, "connections", nil, func() []int { return nil }, NewKnocks(), nil).Gather(p)
+			newTestTracker(1, "connections", nil, func() []int { return nil }, NewKnocks(), nil).Gather(p)
 			for range 32 {
 				ask(t, group[0].Key)
 			}

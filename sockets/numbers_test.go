@@ -17,8 +17,8 @@ func TestFaultD10PassOrder(t *testing.T) {
 		p.sockets = append(p.sockets, &Socket{Inode: inode, standing: true, fd: -1})
 		want = append(want, inode)
 	}
-	tracker := NewTracker(1, "", p, nil, NewKnocks(), nil)
-	tracker.Pass()
+	tracker := newTestTracker(1, "", p, nil, NewKnocks(), nil)
+	tracker.pass()
 	for inode := uint64(10); inode > 0; inode-- {
 		tracker.mu.Lock()
 		tracker.number(inode)

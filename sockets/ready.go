@@ -34,12 +34,6 @@ type Asks struct {
 // AllWorkers asks for as many processes as the predecessor has.
 const AllWorkers = -1
 
-// Ask sets what the generation must show. Call it before AwaitReady.
-func (t *Tracker) Ask(a Asks) { t.asks = a }
-
-// Resolve names a function that finds out whose processes are that no generation is known to have. AwaitReady calls it. Call it before that.
-func (t *Tracker) Resolve(resolve func()) { t.resolve = resolve }
-
 // readiness is what is known of a starting generation.
 type readiness struct {
 	unclaimed   []*Socket     // sockets that its predecessor serves and that it has not claimed
@@ -228,9 +222,9 @@ func (t *Tracker) isDatagram(inode uint64) bool {
 	return ok
 }
 
-// Pass says that the generation starts with the standing sockets open (LISTEN_FDS): it need not bind them or listen on them. It is
-// ready when it waits on them. Call it before the generation's calls are served.
-func (t *Tracker) Pass() {
+// pass says that the generation starts with the standing sockets open (LISTEN_FDS): it need not bind them or listen on
+// them. It is ready when it waits on them.
+func (t *Tracker) pass() {
 	if t.preserved == nil {
 		return
 	}

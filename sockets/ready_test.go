@@ -145,7 +145,7 @@ func TestAwaitReadyEnds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	tracker := NewTracker(1, notify.LevelConnections, nil, func() []int { return nil }, NewKnocks(), nil)
+	tracker := newTestTracker(1, notify.LevelConnections, nil, func() []int { return nil }, NewKnocks(), nil)
 	if err := tracker.AwaitReady(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}

@@ -32,7 +32,7 @@ func TestScopedKey(t *testing.T) {
 // What MPTCP forgets of a link-local address is known from its bind.
 func TestRescope(t *testing.T) {
 	t.Parallel()
-	tracker := NewTracker(1, "", nil, nil, NewKnocks(), nil)
+	tracker := newTestTracker(1, "", nil, nil, NewKnocks(), nil)
 	address := func(addr string) sockaddr.Address {
 		return sockaddr.Address{Family: unix.AF_INET6, AddrPort: netip.MustParseAddrPort(addr)}
 	}

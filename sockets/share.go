@@ -26,12 +26,6 @@ type owner struct {
 	inode uint64
 }
 
-// Share says that the generation is that many copies of the service. With own each copy gets a socket of its own in one
-// SO_REUSEPORT group; otherwise they share one. Call it before the generation makes its first call. It needs Keep to run.
-func (t *Tracker) Share(copies int, own bool) {
-	t.sharing = &sharing{copies: copies, own: own, first: make(map[sockaddr.Key]owner)}
-}
-
 // How long a copy's bind waits for the copy that came first to listen, and how often it looks.
 const (
 	shareLimit = 10 * time.Second

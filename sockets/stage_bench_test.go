@@ -25,8 +25,8 @@ func BenchmarkSwitch(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			old := NewTracker(1, "listeners", nil, nil, NewKnocks(), nil)
-			next := NewTracker(2, "listeners", nil, nil, old.knocks, nil)
+			old := newTestTracker(1, "listeners", nil, nil, NewKnocks(), nil)
+			next := newTestTracker(2, "listeners", nil, nil, old.knocks, nil)
 			group := sharedPort(b, 2)
 			defer func() {
 				for _, s := range group {

@@ -173,9 +173,9 @@ func TestPass(t *testing.T) {
 		addr := netip.AddrPortFrom(loopback.Addr(), uint16(unusedPort(t)))
 		st := standing(t, "tcp://"+addr.String())
 		from := st.Join(nil, true)
-		tracker := NewTracker(2, level, from, nil, NewKnocks(), nil)
+		tracker := newTestTracker(2, level, from, nil, NewKnocks(), nil)
 		tracker.pids = func() []int { return nil }
-		tracker.Pass()
+		tracker.pass()
 		if r := tracker.readiness(0); !r.passed || r.listening != 1 || r.claims != 1 || r.preserved != 1 || r.lacks() == lacksNothing {
 			t.Errorf("%+v", r)
 		}

@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"io"
 	"log/slog"
 	"sort"
 	"sync"
@@ -107,20 +106,19 @@ type acceptCall struct {
 	swapped bool
 }
 
-// NewTracker makes the handler for a generation. preserved may be nil; it
-// stays the caller's. knocks are shared by all generations.
-func NewTracker(generation int, level notify.Level, preserved *Preserved, pids func() []int, knocks *Knocks, log *slog.Logger) *Tracker {
-	if log == nil {
-		log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	}
+func newTracker(c *Config) *Tracker {
 	return &Tracker{
-		generation: generation,
-		level:      level,
-		knocks:     knocks,
-		log:        log,
-		hangups:    newHangups(generation, knocks, log),
-		pids:       pids,
-		preserved:  preserved,
+		generation: c.Generation,
+		level:      c.Level,
+		knocks:     c.Knocks,
+		log:        c.Log,
+		hangups:    newHangups(c.Generation, c.Knocks, c.Log),
+		pids:       c.Processes,
+		resolve:    c.Resolve,
+		files:      c.Files,
+		asks:       c.Asks,
+		idle:       c.Idle,
+		preserved:  c.From,
 		changed:    make(chan struct{}, 1),
 		toKeep:     make(chan struct{}, 1),
 		toLook:     make(chan struct{}, 1),
@@ -142,9 +140,9 @@ func NewTracker(generation int, level notify.Level, preserved *Preserved, pids f
 		related:    make(map[int]bool),
 		failures:   make(map[failure]struct{}),
 		stage:      newStage(),
-		inGap:      preserved != nil && preserved.isAbandoned(),
+		inGap:      c.From != nil && c.From.isAbandoned(),
 		starting:   true,
-		rest:       DatagramQuiet,
+		rest:       c.Rest,
 		started:    time.Now(),
 
 		sweepBoundAt: maxBound,

@@ -30,7 +30,7 @@ func TestKeptFile(t *testing.T) {
 		dir := t.TempDir()
 		file, other := filepath.Join(dir, "x.pid"), filepath.Join(dir, "y.pid")
 		g := launch(t, 1, level, nil, NewKnocks(), 0)
-		g.tracker.KeepFiles([]string{file, filepath.Join(dir, "missing/z.pid")})
+		g.tracker.files = []string{file, filepath.Join(dir, "missing/z.pid")}
 		yields := false
 		check := func(path string, kept bool, call func() unix.Errno) {
 			t.Helper()
@@ -72,7 +72,7 @@ func TestKeptFileByWorkingDirectory(t *testing.T) {
 	file := filepath.Join(dir, "x.pid")
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
-	g.tracker.KeepFiles([]string{file})
+	g.tracker.files = []string{file}
 	g.tracker.Yield(&Preserved{})
 	if errno := g.unlink(t, "x.pid"); errno != unix.ENOENT {
 		t.Errorf("elsewhere: %v", errno)
@@ -103,7 +103,7 @@ func TestKeptFileInMountNamespace(t *testing.T) {
 	file := filepath.Join(dir, "x.pid")
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
-	g.tracker.KeepFiles([]string{file})
+	g.tracker.files = []string{file}
 	g.tracker.Yield(&Preserved{})
 	if r := g.Call(t, 1, unix.SYS_UNSHARE, unix.CLONE_NEWNS); r.Errno != 0 {
 		t.Skip("unsupported here: unshare:", r.Errno)
@@ -135,7 +135,7 @@ func TestKeptFileOfOpaqueProcess(t *testing.T) {
 	file := filepath.Join(dir, "x.pid")
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
-	g.tracker.KeepFiles([]string{file})
+	g.tracker.files = []string{file}
 	g.tracker.Yield(&Preserved{})
 	g.Must(t, 0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if _, err := os.Readlink("/proc/" + strconv.Itoa(g.PID) + "/root"); err == nil {

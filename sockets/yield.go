@@ -7,11 +7,6 @@ import (
 	"huptime/internal/paths"
 )
 
-// KeepFiles names the files that a service makes and removes by itself and that its successor
-// makes anew (pid files): see Yield. Relative ones are relative to the supervisor's working
-// directory. Call it before the generation's calls are served.
-func (t *Tracker) KeepFiles(files []string) { t.files = files }
-
 // Yield says that a successor starts, which may claim what is in to: from now on what is at
 // the kept paths is the successor's, and this generation's attempts to remove or replace it are answered
 // with success and not done. nil takes it back: the successor has failed and this generation is the
