@@ -36,8 +36,8 @@ func TestUsagePage(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s: the table of flags is not the flag set's; write it anew by\n\tgo test ./cmd/huptime -run TestUsagePage -update\nwanted:\n%s",
-			usagePage, want)
+		t.Fatalf("%s: the table of flags is not the flag set's; write it anew by\n%s\nwanted:\n%s", usagePage,
+			"\tgo test ./cmd/huptime -run TestUsagePage -update", want)
 	}
 	if err := os.WriteFile(usagePage, []byte(before+tableBegin+want+tableEnd+after), 0o644); err != nil {
 		t.Fatal(err)

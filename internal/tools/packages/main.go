@@ -53,7 +53,8 @@ func run(dir, page string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", p.short(p.ImportPath), s.lines, len(s.names), s.methods, strings.Join(p.own(), ", "))
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n",
+			p.short(p.ImportPath), s.lines, len(s.names), s.methods, strings.Join(p.own(), ", "))
 	}
 	if page == "" {
 		fmt.Print(b.String())
