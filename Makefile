@@ -19,7 +19,7 @@ GOTEST ?= go test
 # What tests and benchmarks run. Tests start it from other directories, hence absolute.
 export HUPTIME_BIN ?= $(CURDIR)/bin/huptime
 
-.PHONY: help deps build test unit integration lint fuzz fuzz-short bench demo clean
+.PHONY: help deps build test unit integration lint fuzz fuzz-short bench packages demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ bench: build ## run the benchmarks, each for BENCHTIME (1s)
 	@packages=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u); \
 	if [[ -z $$packages ]]; then echo 'no benchmarks yet'; exit; fi; \
 	set -x; go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count=1 -timeout 60m -p 1 $$packages
+
+packages: deps ## write the table of packages in docs/architecture.md anew
+	@go run -C internal/tools -buildvcs=false ./packages -write "$(CURDIR)/docs/architecture.md" "$(CURDIR)"
 
 demo: build ## run an example service under load and restart it five times
 	@go build -buildvcs=false -o bin/demo ./integration/demo

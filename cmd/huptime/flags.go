@@ -60,7 +60,7 @@ func flags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.config.PassFDs, "pass-fds", false, "hand the sockets of --listen and those of LISTEN_FDS to the service as systemd does")
 	f.StringVar(&o.track, "track", string(notify.LevelAuto), "what the filter asks about: listeners, connections, calls (connections and close), or auto (one of the first two)")
 	f.DurationVar(&o.config.DrainTimeout, "drain-timeout", 10*time.Minute, "how long an old generation may take to finish its connections")
-	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "close connections of an old generation that have been idle for so long; 0 waits for their clients")
+	f.DurationVar(&o.config.IdleTimeout, "idle-timeout", 0, "a drain ends also when all connections that are left have been idle for so long; 0 waits for their clients")
 	f.DurationVar(&o.config.DatagramQuiet, "datagram-quiet", sockets.DatagramQuiet, "for how long an old generation must have done nothing before it ends, where it answers datagrams")
 	readyFlags(f, o)
 	f.StringVar(&o.stop, "stop-signal", "TERM", "the signal that ends an old generation: a name or a number")

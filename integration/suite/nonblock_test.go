@@ -71,7 +71,7 @@ func TestFaultA1Changes(t *testing.T) {
 }
 
 // TestFaultA1ChangesPath is TestFaultA1Changes on a unix socket, of which there can be only one, at the level that can let
-// an accept wait. (At listeners the blocking version after a non-blocking one ends by EAGAIN: README, Limits.)
+// an accept wait. (At listeners the blocking version after a non-blocking one ends by EAGAIN: docs/limits.md.)
 func TestFaultA1ChangesPath(t *testing.T) {
 	path := shortDir(t) + "/s"
 	s, change := changing(t, path, path)
