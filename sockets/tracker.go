@@ -44,8 +44,8 @@ type Tracker struct {
 	giving sync.Mutex
 
 	hangups *hangups      // what the service's processes do on SIGHUP
-	idle    time.Duration // see CloseIdle
-	rest    time.Duration // see RestDatagrams
+	idle    time.Duration // Config.Idle
+	rest    time.Duration // Config.Rest
 	sharing *sharing      // nil where there is one copy of the service
 	asks    Asks          // see Ask
 
