@@ -46,7 +46,7 @@
 //
 // # Files that one generation leaves to the next
 //
-// Before a generation is launched the current one yields (process.Yield): from then on pid files (Config.Unlink) and the files of
+// Before a generation is launched the current one hands over (process.HandOver): from then on pid files (Config.Unlink) and the files of
 // preserved unix sockets are its successor's, and it can't remove them. That ends when the successor has failed and its last process is gone, or
 // when huptime itself is told to end.
 //
@@ -90,5 +90,5 @@
 //
 // Its goroutines are cancelled; its listener is closed by the goroutine that
 // served it, after the hangup and never before; its preserved sockets are closed
-// when its predecessor is over; its dummies last.
+// when its predecessor is over; its placeholders last.
 package restart

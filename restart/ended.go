@@ -161,13 +161,13 @@ func (m *machine) gaveUp(g *generation, why error) {
 	if from != nil {
 		if m.current != nil {
 			from.ListenAgain()
-			rouse(from)
+			wake(from)
 		}
 		from.Close()
 	}
 	m.begun = time.Time{}
 	if m.current != nil {
-		m.current.process.Yield(nil) // nobody else uses its paths any more
+		m.current.process.HandOver(nil) // nobody else uses its paths any more
 	}
 	m.failed(g.number, reason)
 	if m.current == nil {
@@ -175,11 +175,11 @@ func (m *machine) gaveUp(g *generation, why error) {
 	}
 }
 
-// rouse sees to it that somebody is told of the clients that a generation was told of which is over. It goes on for a moment, and ends by itself.
-func rouse(of *sockets.Preserved) {
+// wake sees to it that somebody is told of the clients that a generation was told of which is over. It goes on for a moment, and ends by itself.
+func wake(of *sockets.Preserved) {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	go of.Rouse()(over)
+	go of.Wake()(over)
 }
 
 // serviceEnded follows the end of the current generation. A successor that

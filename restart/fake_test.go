@@ -54,7 +54,7 @@ type fake struct {
 	dead      bool
 	obstacle  string
 	wrapper   string
-	yields    bool // its paths are its successor's
+	handsOver bool // its paths are its successor's
 }
 
 func (f *fake) note(format string, args ...any) { f.did = append(f.did, fmt.Sprintf(format, args...)) }
@@ -81,7 +81,7 @@ func (f *fake) Collect() (*sockets.Preserved, error) {
 	return &sockets.Preserved{}, nil
 }
 
-func (f *fake) Yield(to *sockets.Preserved) { f.yields = to != nil }
+func (f *fake) HandOver(to *sockets.Preserved) { f.handsOver = to != nil }
 
 func (f *fake) Shrink(*sockets.Preserved) {}
 func (f *fake) Gather(*sockets.Preserved) {}

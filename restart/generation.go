@@ -94,9 +94,9 @@ type process interface {
 	Promoted()
 	// Collect duplicates the listening sockets. The caller owns what it returns.
 	Collect() (*sockets.Preserved, error)
-	// Yield says that a successor is about to start, which may claim what is in to: the paths that both
+	// HandOver says that a successor is about to start, which may claim what is in to: the paths that both
 	// use are the successor's from now on. nil takes it back, because the successor has failed.
-	Yield(to *sockets.Preserved)
+	HandOver(to *sockets.Preserved)
 	// Shrink is told what a successor that is ready could claim: where it has claimed only some sockets of a SO_REUSEPORT group, the
 	// others get no clients any more, and this generation serves those that wait in them. It comes before Gate.
 	Shrink(from *sockets.Preserved)

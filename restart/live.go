@@ -166,8 +166,8 @@ func (p *live) Collect() (*sockets.Preserved, error) {
 	return from, err
 }
 
-// Yield implements process.
-func (p *live) Yield(to *sockets.Preserved) { p.tracker.Yield(to) }
+// HandOver implements process.
+func (p *live) HandOver(to *sockets.Preserved) { p.tracker.HandOver(to) }
 
 // emptyLimit is how long a generation that can't be gated may take to serve what waits in surplus sockets.
 const emptyLimit = 2 * time.Second

@@ -271,7 +271,7 @@ func (m *machine) settle(g *generation) {
 		return
 	}
 	unclaimed := g.from.Unclaimed()
-	rouse(g.from) // its predecessor may have been told of clients, and ended
+	wake(g.from) // its predecessor may have been told of clients, and ended
 	g.from.ReleaseClaimed()
 	g.from.Close()
 	g.from = nil

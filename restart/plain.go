@@ -120,7 +120,7 @@ func (*plain) Gather(*sockets.Preserved) {}
 // Collect implements process: there is nothing that could be kept.
 func (*plain) Collect() (*sockets.Preserved, error) { return nil, nil }
 
-func (*plain) Yield(*sockets.Preserved) {}
+func (*plain) HandOver(*sockets.Preserved) {}
 
 func (*plain) Obstacle() string { return "" }
 

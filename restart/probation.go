@@ -197,7 +197,7 @@ func (m *machine) goBack() {
 	old.successor = nil
 	began := time.Now()
 	go func() { // ends with the generation, or before
-		go sockets.RouseAt(from.Sockets())(t.g.ctx) // it may have been told of clients that it never takes
+		go sockets.WakeAt(from.Sockets())(t.g.ctx) // it may have been told of clients that it never takes
 		err := t.g.process.SwitchBack(old.ctx)
 		from.ListenAgain()
 		err = errors.Join(err, old.process.Ungate(old.ctx, from.Sockets()))
@@ -259,10 +259,10 @@ func (m *machine) endWayBack(t *probation) {
 		return
 	}
 	if from != nil {
-		rouse(from)
+		wake(from)
 		from.Close()
 	}
-	t.old.process.Yield(nil)
+	t.old.process.HandOver(nil)
 	m.begun = time.Time{}
 	m.failed(t.g.number, t.reason)
 	m.nextRestart()

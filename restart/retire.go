@@ -86,7 +86,7 @@ func (m *machine) replace() {
 	from = m.cfg.standing.Join(from, false)
 	// Before the new one can make its files: the old one may end by itself from now on, and remove them. In exec mode it
 	// does end, and clients must find the sockets' files while no generation serves.
-	m.current.process.Yield(from)
+	m.current.process.HandOver(from)
 	if m.cfg.Mode == Exec {
 		m.execRestart(from)
 		return
@@ -110,9 +110,9 @@ func (m *machine) retire(old, by *generation, prepare func() error, which func()
 			m.post(func() { m.notSwitched(old, by, err) })
 			return
 		}
-		rousing, gated := context.WithCancel(old.ctx)
+		waking, gated := context.WithCancel(old.ctx)
 		if claims != nil {
-			go claims.Rouse()(rousing) // ends by itself, a little after this
+			go claims.Wake()(waking) // ends by itself, a little after this
 		}
 		connections, err := old.process.Gate(gating, which)
 		stop()
@@ -253,7 +253,7 @@ func (m *machine) end(sig sigNumber) {
 		return
 	}
 	if m.current != nil {
-		m.current.process.Yield(nil) // nobody will need its files: it may remove them
+		m.current.process.HandOver(nil) // nobody will need its files: it may remove them
 	}
 	m.dropTrial()
 	m.endOthers()

@@ -14,7 +14,7 @@ import (
 
 // accept lets the call run. While the generation starts, it is the sign that
 // somebody waits on the socket. Once the generation is gated, the descriptor is
-// swapped for a dummy first.
+// swapped for a placeholder first.
 func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	t.mu.Lock()
 	g, starting, back, flags := t.gate, t.starting, len(t.returning) > 0, len(t.flags) > 0
@@ -26,15 +26,15 @@ func (t *Tracker) accept(r *notify.Request) notify.Reply {
 	}
 	t.mu.Unlock()
 
-	reasked := t.asking.answered(r.TID)
+	issuedAnew := t.asking.answered(r.TID)
 	if back {
-		if reply, ok := t.giveBack(r, reasked); ok && g == nil { // or it may be gated at once
+		if reply, ok := t.giveBack(r, issuedAnew); ok && g == nil { // or it may be gated at once
 			return reply
 		}
 	}
 	switch {
 	case g != nil:
-		t.acceptGated(g, r, reasked)
+		t.acceptGated(g, r, issuedAnew)
 	case starting, flags:
 		if inode, ok := t.nowAccepts(r); ok {
 			if reply, ok := t.early(r, inode); ok {
@@ -81,15 +81,15 @@ func (t *Tracker) sweepAccepting() {
 	}
 }
 
-// acceptGated swaps the descriptor for a dummy where it is a gated socket. The
+// acceptGated swaps the descriptor for a placeholder where it is a gated socket. The
 // call then runs on what is there: a non-blocking one gets EAGAIN, a blocking one a phantom.
-func (t *Tracker) acceptGated(g *gate, r *notify.Request, reasked bool) {
+func (t *Tracker) acceptGated(g *gate, r *notify.Request, issuedAnew bool) {
 	t.giving.Lock() // or the gate might be opened meanwhile
 	defer t.giving.Unlock()
 	d, nonblock := t.swap(g, r)
-	if d == nil && reasked {
+	if d == nil && issuedAnew {
 		// Another thread of the process came first, and swapped the descriptor for all.
-		d, nonblock = g.dummyThere(r)
+		d, nonblock = g.placeholderThere(r)
 	}
 	if d == nil {
 		return
@@ -112,10 +112,10 @@ func (t *Tracker) noteSwapped(r *notify.Request) {
 	t.accepting[r.TID] = call
 }
 
-// swap plants the dummy in place of the descriptor that the call is about, if that is a
+// swap plants the placeholder in place of the descriptor that the call is about, if that is a
 // gated socket; else it returns nil.
-func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
-	d = g.dummyAt(r)
+func (t *Tracker) swap(g *gate, r *notify.Request) (d *placeholder, nonblock bool) {
+	d = g.placeholderAt(r)
 	if d == nil {
 		return nil, false
 	}
@@ -123,7 +123,7 @@ func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
 	if err != nil {
 		d.numbers[r.FD()] = true
 		// It can't be looked into. Close-on-exec is what servers set, and a
-		// program that the service starts has no use for a dummy.
+		// program that the service starts has no use for a placeholder.
 		info.Flags = unix.O_CLOEXEC
 		if d.nonblock {
 			info.Flags |= unix.O_NONBLOCK
@@ -136,7 +136,7 @@ func (t *Tracker) swap(g *gate, r *notify.Request) (d *dummy, nonblock bool) {
 		return nil, false
 	}
 	others.shut()
-	t.log.Debug("listening socket swapped for a dummy", slog.Int("generation", t.generation),
+	t.log.Debug("listening socket swapped for a placeholder", slog.Int("generation", t.generation),
 		slog.String("call", r.Call.String()), slog.Int("thread", r.TID), slog.Int("descriptor", r.FD()))
 	return d, info.Flags&unix.O_NONBLOCK != 0
 }

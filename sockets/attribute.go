@@ -39,7 +39,7 @@ func (d *drain) attribute() {
 			delete(accepted, inode)
 		}
 		if len(accepted) > 0 {
-			d.handedOver(accepted)
+			d.inTransit(accepted)
 		}
 		return
 	}

@@ -143,7 +143,7 @@ type binding struct {
 	nonblock bool // the caller's socket is non-blocking
 	cloexec  bool // its descriptor is close-on-exec
 	own      int  // a duplicate of the caller's socket; owned; -1 where it could not be copied
-	gated    bool // it was answered with a dummy
+	gated    bool // it was answered with a placeholder
 }
 
 func (b *binding) close() {
@@ -247,7 +247,7 @@ func (t *Tracker) wanted(r *notify.Request) (key sockaddr.Key, nonblock bool, ow
 		return sockaddr.Key{}, false, -1, fmt.Errorf("cannot set SO_REUSEPORT on a copy's socket (--multi-reuseport): %w", err)
 	}
 	if fdpass.Denied(err) {
-		key, nonblock, err = t.glimpse(r)
+		key, nonblock, err = t.partialKey(r)
 		return key, nonblock, -1, err
 	}
 	if err != nil {
@@ -285,11 +285,11 @@ func (b *binding) plant(s *Socket) error {
 	if err := b.setNonBlock(s); err != nil {
 		return err
 	}
-	kin := b.kin()
+	aliases := b.aliases()
 	if err := b.r.Plant(s.fd, b.number, b.cloexec); err != nil {
 		return err
 	}
-	return kin.follow(s.fd)
+	return aliases.follow(s.fd)
 }
 
 // holds tells whether a process of this generation has the socket open. One that

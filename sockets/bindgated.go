@@ -17,7 +17,7 @@ import (
 // ended, and a master whose workers bind for themselves does when one of them dies. The kernel would say EADDRINUSE,
 // on which programs that had the port a moment ago wait and try again, or end with an error; or, with SO_REUSEPORT,
 // it would give them a part of the successor's clients. Such a bind gets what the generation has at all other places
-// by now: the dummy. So does a listen on a socket that was bound to the address before (see postpones).
+// by now: the placeholder. So does a listen on a socket that was bound to the address before (see postpones).
 
 // standsAt tells whether a gated socket may have this address. It is cheap.
 func (g *gate) standsAt(a sockaddr.Address) bool {
@@ -35,20 +35,20 @@ func (g *gate) standsAt(a sockaddr.Address) bool {
 	return false
 }
 
-// dummiesAt lists the dummies that stand for sockets of a key. seen says that the key is a whole one, and no glimpse.
-func (g *gate) dummiesAt(k sockaddr.Key, seen bool) (list []*dummy) {
+// placeholdersAt lists the placeholders that stand for sockets of a key. seen says that the key is a whole one, and no partial one.
+func (g *gate) placeholdersAt(k sockaddr.Key, seen bool) (list []*placeholder) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for inode, s := range g.sockets {
 		if s.Key == k || !seen && k.MatchesPartly(s.Key) {
-			list = append(list, g.dummies[inode])
+			list = append(list, g.placeholders[inode])
 		}
 	}
-	slices.SortFunc(list, func(a, b *dummy) int { return int(int64(a.inode) - int64(b.inode)) })
+	slices.SortFunc(list, func(a, b *placeholder) int { return int(int64(a.inode) - int64(b.inode)) })
 	return list
 }
 
-// bindGated plants a dummy for a bind to an address that the generation is gated on.
+// bindGated plants a placeholder for a bind to an address that the generation is gated on.
 func (t *Tracker) bindGated(b *binding) (planted bool) {
 	t.giving.Lock() // or the gate might be opened meanwhile
 	defer t.giving.Unlock()
@@ -58,7 +58,7 @@ func (t *Tracker) bindGated(b *binding) (planted bool) {
 	if g == nil {
 		return false
 	}
-	d := t.freeDummy(g.dummiesAt(b.key, b.own >= 0))
+	d := t.freePlaceholder(g.placeholdersAt(b.key, b.own >= 0))
 	if d == nil {
 		return false
 	}
@@ -66,26 +66,26 @@ func (t *Tracker) bindGated(b *binding) (planted bool) {
 	if errors.Is(err, errForbidden) {
 		return false // the kernel says so itself
 	}
-	kin := b.kin()
+	aliases := b.aliases()
 	if err == nil {
 		err = b.r.Plant(d.fd, b.number, b.cloexec)
 	}
 	if err == nil {
-		err = kin.follow(d.fd)
+		err = aliases.follow(d.fd)
 	}
 	if err != nil {
 		t.cannot(b.r, err)
 		return false
 	}
-	t.log.Debug("a gated generation binds its address anew: it gets a dummy", slog.Int("generation", t.generation),
+	t.log.Debug("a gated generation binds its address anew: it gets a placeholder", slog.Int("generation", t.generation),
 		slog.String("call", b.r.Call.String()), slog.Int("thread", b.r.TID), slog.Int("descriptor", b.number))
 	return true
 }
 
-// freeDummy picks the dummy of a socket that no process of the generation has any more, as far as can be seen: on
+// freePlaceholder picks the placeholder of a socket that no process of the generation has any more, as far as can be seen: on
 // the way back each of a SO_REUSEPORT group's sockets is to have somebody who accepts. There is nothing to choose of
 // one.
-func (t *Tracker) freeDummy(list []*dummy) *dummy {
+func (t *Tracker) freePlaceholder(list []*placeholder) *placeholder {
 	if len(list) < 2 {
 		if len(list) == 0 {
 			return nil

@@ -8,7 +8,7 @@ import (
 	"huptime/notify"
 )
 
-// A generation that is gated and binds its address anew, with or without SO_REUSEPORT, gets a dummy: no error, and
+// A generation that is gated and binds its address anew, with or without SO_REUSEPORT, gets a placeholder: no error, and
 // no client. On the way back it accepts again by what it has bound then.
 func TestBindGated(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
@@ -31,10 +31,10 @@ func TestBindGated(t *testing.T) {
 				r.old.Must(t, 0, unix.SYS_BIND, fd, raw, len(raw))
 				r.old.Must(t, 0, unix.SYS_LISTEN, fd, 16)
 				r.old.Must(t, 0, unix.SYS_LISTEN, early.fd, 16)
-				want := r.old.tracker.gate.dummyOf(r.preserved.Sockets()[0].Inode).inode
+				want := r.old.tracker.gate.placeholderOf(r.preserved.Sockets()[0].Inode).inode
 				for _, at := range []int{fd, early.fd} {
 					if now := r.old.inode(t, at); now != want {
-						t.Errorf("descriptor %d is socket %d, want the dummy, %d", at, now, want)
+						t.Errorf("descriptor %d is socket %d, want the placeholder, %d", at, now, want)
 					}
 				}
 				for range 16 { // all come to the new generation

@@ -25,7 +25,7 @@ type Config struct {
 
 	Asks Asks // what the generation must show to be ready
 	// Files are those that a service makes and removes by itself and that its successor makes anew (pid files): see
-	// [Tracker.Yield]. Relative ones are relative to the supervisor's working directory.
+	// [Tracker.HandOver]. Relative ones are relative to the supervisor's working directory.
 	Files []string
 	// Passed: the generation starts with the standing sockets open (LISTEN_FDS). It need not bind them or listen on them, and
 	// is ready when it waits on them.

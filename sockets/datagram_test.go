@@ -91,7 +91,7 @@ func TestDatagramsStay(t *testing.T) {
 	})
 }
 
-// A thread that waits in recvfrom waits on, on the dummy.
+// A thread that waits in recvfrom waits on, on the placeholder.
 func TestDatagramsBlocked(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		var waiting *puppets.Pending

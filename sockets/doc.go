@@ -22,7 +22,7 @@
 // # What follows a plant
 //
 // A planted socket is another open file than the caller's own. What else the process has of its own, duplicates and entries
-// in epoll sets, is moved to the planted one while the caller waits in its bind (kin). An address that overlaps a preserved one, and
+// in epoll sets, is moved to the planted one while the caller waits in its bind (aliases). An address that overlaps a preserved one, and
 // so can't be bound, is remembered as the reason should the generation fail (Obstacle).
 //
 // # What each notified call is asked for
@@ -30,7 +30,7 @@
 //	bind          a preserved socket is planted for a preserved address
 //	listen        which sockets are listening sockets; of datagram sockets, bind
 //	setsockopt    whether the service steers a SO_REUSEPORT group itself
-//	accept        readiness; in a gated generation the dummy is planted here
+//	accept        readiness; in a gated generation the placeholder is planted here
 //	rt_sigaction  what SIGHUP is to do: it is noted, not done
 //	kill          with SIGHUP, by a process to itself: it is done from then on (hangups); tkill, tgkill and sigqueue
 //	              likewise
@@ -48,12 +48,12 @@
 // of unix sockets. What is kept from whom, and when:
 //
 //	                    a generation that            the current one   a generation whose successor
-//	                    starts                                         has begun to start (Yield)
+//	                    starts                                         has begun to start (HandOver)
 //	files by name       may remove and replace it    may               may not
 //	files of sockets    may not: the old one may     may               may not, but for sockets that a
 //	that it may claim   serve on                                       successor that is ready left unclaimed
 //
-// It is a Yield from before the successor is launched, not from its promotion on: the old one may end by itself while the
+// It is one from before the successor is launched, not from its promotion on: the old one may end by itself while the
 // new one writes its pid file. It is taken back when the successor has failed, and when huptime ends. An unlink of a socket's
 // file that was answered so, and that no successor claims in the end, is made up for (Preserved.Close).
 //
@@ -111,7 +111,7 @@
 //
 // Each process that holds a socket is frozen (package remote) and made to take
 // it out of its epoll sets and to call listen on it; that call is notified, and
-// answered by planting a dummy. Whatever waits then waits on, on the dummy.
+// answered by planting a placeholder. Whatever waits then waits on, on the placeholder.
 // Before its stop signal the whole generation is frozen once more, so that
 // nothing happens between the last look and the signal.
 //
@@ -123,12 +123,12 @@
 // Three ways lead a program to accept(2), and each is closed:
 //
 //   - it waits in accept: a stop and a continue signal make the kernel issue the
-//     call anew, and the notification swaps the descriptor for a dummy.
+//     call anew, and the notification swaps the descriptor for a placeholder.
 //   - it waits in epoll: the entry is silenced: it stays, for the program may change or remove it,
 //     and asks for nothing, so that it neither wakes in vain nor (EPOLLEXCLUSIVE) swallows a wake-up that the
 //     new generation needs.
 //   - it waits in poll or select, or comes by later: when it calls accept, the
-//     descriptor is swapped for a dummy, and with it whatever else could tell the
+//     descriptor is swapped for a placeholder, and with it whatever else could tell the
 //     process of clients: the socket's other numbers, and entries that it has made since.
 //
 // A non-blocking accept then gets EAGAIN, and a blocking one a phantom, at either
@@ -140,9 +140,9 @@
 // A gated generation whose successor fails within its probation accepts again (Ungate). What was silenced gets back what the program had asked
 // for, which the entry itself has kept (silenced.go). What was exchanged is exchanged once more, in the other direction: at level listeners by the
 // same freeze and knock; at level connections at the next notified accept, for which who waits in accept is made to
-// ask again, who waits in poll or select to begin anew, and all who wait to be told are told of a connection to the dummy. Who then
-// is about to wait in a blocking accept gets a phantom. The dummies are closed when no process has one any more.
+// ask again, who waits in poll or select to begin anew, and all who wait to be told are told of a connection to the placeholder. Who then
+// is about to wait in a blocking accept gets a phantom. The placeholders are closed when no process has one any more.
 //
-// A program that is gated may have been told of a client, it alone (EPOLLEXCLUSIVE), which it then does not find. Preserved.Rouse sees to
+// A program that is gated may have been told of a client, it alone (EPOLLEXCLUSIVE), which it then does not find. Preserved.Wake sees to
 // it that the new generation is told.
 package sockets

@@ -40,13 +40,13 @@ type drain struct {
 	conns   []sockdiag.Connection // reused from poll to poll
 	// own are the connections, by inode, that this generation has, but for those to itself, which are in selves.
 	own, selves map[uint32]struct{}
-	// between are connections that no process had at the last look, and since when; they are among own. See handedOver.
+	// between are connections that no process had at the last look, and since when; they are among own. See inTransit.
 	between map[uint64]time.Time
 	local   map[netip.Addr]struct{} // addresses of this machine; nil until they are asked for
 
-	calm     calm
-	began    time.Time
-	followed time.Time // when follow was last called
+	quiescence quiescence
+	began      time.Time
+	followed   time.Time // when follow was last called
 }
 
 // Outstanding tells how many connections the gated generation has open on its

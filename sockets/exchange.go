@@ -14,16 +14,16 @@ import (
 	"huptime/sockets/fdpass"
 )
 
-// trade says which sockets take the place of which others, by the inodes of those that go: dummies of preserved ones at
-// a gate, preserved ones of dummies on the way back, and a preserved one of a starting generation's own.
+// trade says which sockets take the place of which others, by the inodes of those that go: placeholders of preserved ones at
+// a gate, preserved ones of placeholders on the way back, and a preserved one of a starting generation's own.
 type trade struct {
 	// incoming is the supervisor's descriptor of what comes. It is not ok once there is none any more: the generation
 	// is over.
 	incoming func(inode uint64) (fd int, ok bool)
 	// outgoing copies what goes. It is not ok where the supervisor has none. The caller closes the copy.
 	outgoing func(inode uint64) (fd int, ok bool)
-	// ghosts handles entries of epoll sets whose number is closed, or another file's; nil where they may stay.
-	ghosts func(f *remote.Frozen, pid int, entries []epollset.Entry) error
+	// stale handles entries of epoll sets whose number is closed, or another file's; nil where they may stay.
+	stale func(f *remote.Frozen, pid int, entries []epollset.Entry) error
 }
 
 // held is a socket at a descriptor of a frozen process.
@@ -92,7 +92,7 @@ func (tr trade) editEntries(entries []epollset.Entry, swapped map[int]bool) (don
 
 // takeOut takes the entries out of their epoll sets.
 func (tr trade) takeOut(f *remote.Frozen, pid int, entries []epollset.Entry) error {
-	var ghosts []epollset.Entry
+	var stale []epollset.Entry
 	for _, e := range entries {
 		_, err := f.Call(abi.EpollCtl, uintptr(e.Set), unix.EPOLL_CTL_DEL, uintptr(e.Target), 0)
 		switch err {
@@ -100,15 +100,15 @@ func (tr trade) takeOut(f *remote.Frozen, pid int, entries []epollset.Entry) err
 		case unix.ENOENT, unix.EBADF:
 			// The number was closed, maybe used again, and the socket is open at another one, or in another
 			// process: the entry stays then, and wakes the program (epoll(7), "Will closing a file descriptor ...").
-			ghosts = append(ghosts, e)
+			stale = append(stale, e)
 		default:
 			return fmt.Errorf("cannot take descriptor %d out of epoll set %d: %w", e.Target, e.Set, err)
 		}
 	}
-	if len(ghosts) == 0 || tr.ghosts == nil {
+	if len(stale) == 0 || tr.stale == nil {
 		return nil
 	}
-	return tr.ghosts(f, pid, ghosts)
+	return tr.stale(f, pid, stale)
 }
 
 // swapRemotely makes the frozen process give up the sockets at these descriptors: it knocks, and the knock is answered
@@ -151,18 +151,18 @@ func (t *Tracker) plantAll(tr trade, r *notify.Request, list []held) error {
 	return nil
 }
 
-// gateTrade is the gate's: dummies come, and gated sockets go.
+// gateTrade is the gate's: placeholders come, and gated sockets go.
 func (t *Tracker) gateTrade(g *gate) trade {
 	return trade{
 		incoming: func(inode uint64) (int, bool) {
-			d := g.dummyOf(inode)
+			d := g.placeholderOf(inode)
 			if d == nil {
 				return -1, false
 			}
 			return d.fd, true
 		},
 		outgoing: func(inode uint64) (int, bool) { return g.socket(inode).copy() },
-		ghosts: func(f *remote.Frozen, pid int, entries []epollset.Entry) error {
+		stale: func(f *remote.Frozen, pid int, entries []epollset.Entry) error {
 			return t.silence(g, entries, t.pids(), t.copyOfFrozen(f, pid))
 		},
 	}

@@ -12,10 +12,10 @@ import (
 )
 
 // A process that has many sockets gives them up in one exchange: every descriptor and every entry keeps what the program gave it, and stands
-// for a dummy; the entries of a number that is closed by now are gone.
+// for a placeholder; the entries of a number that is closed by now are gone.
 func TestGateManySockets(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
-		const many, ghost = 2 * manyEntries, 900
+		const many, stale = 2 * manyEntries, 900
 		knocks := NewKnocks()
 		r := &restarted{old: launch(t, 1, level, nil, knocks, 0)}
 		set := r.old.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
@@ -25,9 +25,9 @@ func TestGateManySockets(t *testing.T) {
 			r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, s.fd, abi.Native.EpollEvent(unix.EPOLLIN|uint32(i%3/2)*unix.EPOLLEXCLUSIVE, uint64(1000+i)))
 			before = append(before, s)
 		}
-		r.old.Must(t, 0, unix.SYS_DUP3, before[0].fd, ghost, 0)
-		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, ghost, abi.Native.EpollEvent(unix.EPOLLIN, 1))
-		r.old.Must(t, 0, unix.SYS_CLOSE, ghost)
+		r.old.Must(t, 0, unix.SYS_DUP3, before[0].fd, stale, 0)
+		r.old.Must(t, 0, unix.SYS_EPOLL_CTL, set, unix.EPOLL_CTL_ADD, stale, abi.Native.EpollEvent(unix.EPOLLIN, 1))
+		r.old.Must(t, 0, unix.SYS_CLOSE, stale)
 		r.preserved = collect(t, r.old)
 		r.new = launch(t, 2, level, r.preserved, knocks, 0)
 		for _, s := range before {

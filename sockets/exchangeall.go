@@ -76,7 +76,7 @@ func (t *Tracker) exchangeFrozen(tr trade, f *remote.Frozen, pid int, inodes map
 	}
 	var entries []epollset.Entry
 	for _, e := range epollset.Entries([]int{pid}, inodes) {
-		if there[e.Target] == e.Inode { // else the program has closed it, and what it left ends with the dummy
+		if there[e.Target] == e.Inode { // else the program has closed it, and what it left ends with the placeholder
 			e.Events = e.Requested()
 			entries = append(entries, e)
 		}

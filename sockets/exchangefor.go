@@ -110,7 +110,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 			return errors.New("cannot copy a socket")
 		}
 		gone[inode] = &returning{own: true, queue: other, returned: make(map[proc.Holder]bool),
-			d: &dummy{fd: own, inode: inode, stands: s.Inode, kind: s.Key.Type, family: int(s.Key.Address.Family), nonblock: true, file: -1}}
+			d: &placeholder{fd: own, inode: inode, stands: s.Inode, kind: s.Key.Type, family: int(s.Key.Address.Family), nonblock: true, file: -1}}
 	}
 	// From here on an accept on what goes gets what comes.
 	t.giving.Lock()
@@ -130,7 +130,7 @@ func (t *Tracker) substituteAtAccept(ctx context.Context, x *substitution, pairs
 	err := e.Apply()
 	t.giving.Unlock()
 	waiting := t.waiters(ctx, func(inode uint64) bool { return gone[inode] != nil }, false)
-	return errors.Join(err, t.asking.reask(ctx, waiting))
+	return errors.Join(err, t.asking.restartCalls(ctx, waiting))
 }
 
 // polling lists threads that wait for sockets at these descriptors in poll or select.

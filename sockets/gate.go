@@ -16,12 +16,12 @@ import (
 
 // gate is what makes a generation stop accepting on some of its sockets.
 type gate struct {
-	mu      sync.Mutex
-	sockets map[uint64]*Socket // by inode
-	dummies dummies
+	mu           sync.Mutex
+	sockets      map[uint64]*Socket // by inode
+	placeholders placeholders
 	// numbers at which processes that can be looked into hold a gated socket; for
 	// those that can't.
-	numbers map[int]*dummy
+	numbers map[int]*placeholder
 	visited map[visitor]struct{}
 	over    bool // it was opened: see Ungate
 	// turns are what the generation is gated on later, see plan; planned tells that they were made.
@@ -37,25 +37,25 @@ type visitor struct {
 
 func newGate() *gate {
 	return &gate{
-		sockets: make(map[uint64]*Socket),
-		dummies: make(dummies),
-		numbers: make(map[int]*dummy),
-		visited: make(map[visitor]struct{}),
+		sockets:      make(map[uint64]*Socket),
+		placeholders: make(placeholders),
+		numbers:      make(map[int]*placeholder),
+		visited:      make(map[visitor]struct{}),
 	}
 }
 
-// add closes the gate for more sockets and tells how many were new: for all of them, or on an error for none. have are dummies that are there already; it takes
+// add closes the gate for more sockets and tells how many were new: for all of them, or on an error for none. have are placeholders that are there already; it takes
 // those that it needs.
-func (g *gate) add(sockets []*Socket, have dummies) (int, error) {
+func (g *gate) add(sockets []*Socket, have placeholders) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fresh := slices.DeleteFunc(slices.Clone(sockets), func(s *Socket) bool { return g.sockets[s.Inode] != nil })
-	made, err := dummiesFor(fresh, have)
+	made, err := placeholdersFor(fresh, have)
 	if err != nil {
 		return 0, err
 	}
 	for _, s := range fresh {
-		g.sockets[s.Inode], g.dummies[s.Inode] = s, made[s.Inode]
+		g.sockets[s.Inode], g.placeholders[s.Inode] = s, made[s.Inode]
 	}
 	if len(fresh) > 0 {
 		clear(g.visited) // whoever was visited may wait on the new ones
@@ -66,7 +66,7 @@ func (g *gate) add(sockets []*Socket, have dummies) (int, error) {
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.dummies.close()
+	g.placeholders.close()
 }
 
 // streams are the gated sockets that have connections, by inode.
@@ -87,12 +87,12 @@ func (g *gate) inodes(datagram bool) map[uint64]struct{} {
 	return set
 }
 
-// dummyOf returns the dummy that stands for a gated socket. There is none any more once the generation is over, which can be at any moment, also
+// placeholderOf returns the placeholder that stands for a gated socket. There is none any more once the generation is over, which can be at any moment, also
 // while a process of it is frozen.
-func (g *gate) dummyOf(inode uint64) *dummy {
+func (g *gate) placeholderOf(inode uint64) *placeholder {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.dummies[inode]
+	return g.placeholders[inode]
 }
 
 func (g *gate) socket(inode uint64) *Socket {
@@ -110,15 +110,15 @@ func (g *gate) has(inode uint64) bool {
 	return g.sockets[inode] != nil
 }
 
-// dummyThere returns the dummy that the descriptor of the call is already, or nil.
-func (g *gate) dummyThere(r *notify.Request) (d *dummy, nonblock bool) {
+// placeholderThere returns the placeholder that the descriptor of the call is already, or nil.
+func (g *gate) placeholderThere(r *notify.Request) (d *placeholder, nonblock bool) {
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil || !ok {
 		return nil, false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, d := range g.dummies {
+	for _, d := range g.placeholders {
 		if d.inode == inode {
 			return d, d.nonblock
 		}
@@ -126,9 +126,9 @@ func (g *gate) dummyThere(r *notify.Request) (d *dummy, nonblock bool) {
 	return nil, false
 }
 
-// dummyAt returns what must take the place of the descriptor that the caller
+// placeholderAt returns what must take the place of the descriptor that the caller
 // accepts on, or nil where that is not a gated socket.
-func (g *gate) dummyAt(r *notify.Request) *dummy {
+func (g *gate) placeholderAt(r *notify.Request) *placeholder {
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,7 +140,7 @@ func (g *gate) dummyAt(r *notify.Request) *dummy {
 	if !ok || !r.Valid() {
 		return nil
 	}
-	return g.dummies[inode]
+	return g.placeholders[inode]
 }
 
 // Gate makes the generation stop accepting on these sockets, of which the
@@ -168,7 +168,7 @@ func (t *Tracker) gateMore(ctx context.Context, g *gate, sockets []*Socket) erro
 	// From here on every new accept finds the gate. What is left is what waits already.
 	have := t.takePrepared()
 	if have == nil {
-		have = make(dummies)
+		have = make(placeholders)
 	}
 	t.takeReturning(sockets, have)
 	_, err := g.add(sockets, have)
@@ -243,7 +243,7 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 	g.mu.Lock()
 	for inode, list := range holders {
 		for _, h := range list {
-			g.numbers[h.FD] = g.dummies[inode]
+			g.numbers[h.FD] = g.placeholders[inode]
 		}
 	}
 	g.mu.Unlock()
@@ -264,7 +264,7 @@ func (t *Tracker) visit(ctx context.Context, g *gate) error {
 		// Its epoll sets can't be reached: it would be woken up in vain, in place of the new generation. So it must end.
 		err = t.cannotGate(boxed, err)
 	}
-	return errors.Join(unseen, ringed, err, t.asking.reask(ctx, t.waiters(ctx, g.has, false)))
+	return errors.Join(unseen, ringed, err, t.asking.restartCalls(ctx, t.waiters(ctx, g.has, false)))
 }
 
 // urings is an error that matches ErrOpaque where one who holds the sockets has an io_uring.

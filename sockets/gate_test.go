@@ -245,7 +245,7 @@ func TestGateOtherWays(t *testing.T) {
 }
 
 // The number that was registered is closed, or another file's; the entry is there as long as the socket is.
-func TestGateGhosts(t *testing.T) {
+func TestGateStaleEntries(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		const copied, again = 900, 901
 		var set int

@@ -25,15 +25,15 @@ const comeByLimit = 20 * time.Millisecond
 const phantomLimit = 100 * time.Millisecond
 
 // replaceAtAccept gives back what was swapped at a notified accept (level connections). There too the socket can only
-// be planted: so who waits in accept on a dummy is made to ask again, and who waits to be told of a client is told: by
-// a connection to the dummy.
+// be planted: so who waits in accept on a placeholder is made to ask again, and who waits to be told of a client is told: by
+// a connection to the placeholder.
 func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
-	inodes := b.inodes(func(d *dummy) bool { return d.kind != unix.SOCK_DGRAM })
+	inodes := b.inodes(func(d *placeholder) bool { return d.kind != unix.SOCK_DGRAM })
 	if len(inodes) == 0 {
 		return nil
 	}
 	waiting := t.waiters(ctx, func(inode uint64) bool { _, ok := inodes[inode]; return ok }, true)
-	failed := t.asking.reask(ctx, waiting)
+	failed := t.asking.restartCalls(ctx, waiting)
 	limit := time.Now().Add(comeByLimit)
 	repolled := make(map[int]bool)
 	for wait := time.Millisecond; ; wait = min(2*wait, 5*time.Millisecond) {
@@ -56,7 +56,7 @@ func (t *Tracker) replaceAtAccept(ctx context.Context, b *wayBack) error {
 	}
 }
 
-// repoll makes threads that wait in poll or select at a dummy's number begin anew. Such a call looks at what is at the
+// repoll makes threads that wait in poll or select at a placeholder's number begin anew. Such a call looks at what is at the
 // numbers by now, but waits to be woken by what was there when it began (do_poll in fs/select.c). done are threads that
 // have done so.
 func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, done map[int]bool) {
@@ -77,7 +77,7 @@ func (t *Tracker) repoll(ctx context.Context, holders map[uint64][]proc.Holder, 
 				batch[pid] = append(batch[pid], tid)
 			}
 		}
-		if len(batch) == reaskBatch {
+		if len(batch) == restartBatch {
 			t.asking.interrupt(ctx, batch)
 			clear(batch)
 		}
@@ -110,20 +110,20 @@ func pollingIn(pid int, numbers map[int]bool) (polling []int) {
 	return polling
 }
 
-// callBy tells those who hold dummies that a client waits there, once.
+// callBy tells those who hold placeholders that a client waits there, once.
 func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
 	e := epollset.Edit{Restore: true, Sockets: make(map[uint64]int), CopyOf: t.copyOf}
 	for inode, list := range holders {
 		t.giving.Lock()
 		t.mu.Lock()
 		r := t.returning[inode]
-		first := r != nil && !r.roused
+		first := r != nil && !r.woken
 		if first {
-			r.roused = true
+			r.woken = true
 		}
 		t.mu.Unlock()
 		t.giving.Unlock()
-		d := b.dummies[inode]
+		d := b.placeholders[inode]
 		if first {
 			if err := d.phantom(); err != nil {
 				return err
@@ -144,17 +144,17 @@ func (t *Tracker) callBy(b *wayBack, holders map[uint64][]proc.Holder) error {
 	return e.Apply()
 }
 
-// giveBack plants the preserved sockets in the caller's process in place of the dummies that it has, if the call is
-// about one of these. reply is then what to answer. reasked says that the thread can't have come because of what the
-// dummy has told it.
-func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply, done bool) {
+// giveBack plants the preserved sockets in the caller's process in place of the placeholders that it has, if the call is
+// about one of these. reply is then what to answer. issuedAnew says that the thread can't have come because of what the
+// placeholder has told it.
+func (t *Tracker) giveBack(r *notify.Request, issuedAnew bool) (reply notify.Reply, done bool) {
 	t.giving.Lock()
 	defer t.giving.Unlock()
 	t.mu.Lock()
 	all := make(map[uint64]*returning, len(t.returning))
-	dummies := make(map[uint64]struct{}, len(t.returning))
+	placeholders := make(map[uint64]struct{}, len(t.returning))
 	for inode, ret := range t.returning {
-		all[inode], dummies[inode] = ret, struct{}{}
+		all[inode], placeholders[inode] = ret, struct{}{}
 	}
 	t.mu.Unlock()
 	pid, err := proc.Tgid(r.TID)
@@ -163,14 +163,14 @@ func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply,
 	}
 	inode, ok, err := proc.DescriptorSocket(r.TID, r.FD())
 	if err != nil {
-		return t.giveBackUnseen(r, all, pid, reasked)
+		return t.giveBackUnseen(r, all, pid, issuedAnew)
 	}
 	ret := all[inode]
 	if !ok || ret == nil || !r.Valid() {
 		return reply, false
 	}
 	numbers := make(map[int]bool)
-	holders, _ := proc.Holders([]int{pid}, dummies)
+	holders, _ := proc.Holders([]int{pid}, placeholders)
 	for held, list := range holders {
 		if all[held].d.kind == unix.SOCK_DGRAM {
 			continue // by remote calls
@@ -187,7 +187,7 @@ func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply,
 			numbers[h.FD] = true
 		}
 	}
-	if err := giveBackEntries(pid, all, dummies, numbers); err != nil {
+	if err := giveBackEntries(pid, all, placeholders, numbers); err != nil {
 		t.cannot(r, err)
 	}
 	t.log.Debug("listening socket given back", slog.Int("generation", t.generation), slog.String("call", r.Call.String()),
@@ -198,15 +198,15 @@ func (t *Tracker) giveBack(r *notify.Request, reasked bool) (reply notify.Reply,
 			t.closeReturned()
 		}
 	}()
-	return t.afterGivingBack(r, ret, reasked), true
+	return t.afterGivingBack(r, ret, issuedAnew), true
 }
 
 // afterGivingBack answers the call by which a thread came.
-func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, reasked bool) notify.Reply {
-	if reasked || ret.d.nonblock || !ret.roused {
+func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, issuedAnew bool) notify.Reply {
+	if issuedAnew || ret.d.nonblock || !ret.woken {
 		return notify.Continue() // it looks at the preserved socket
 	}
-	// It may have been told "readable" by the dummy, and would wait for the next client, whatever else it has to do.
+	// It may have been told "readable" by the placeholder, and would wait for the next client, whatever else it has to do.
 	reply, err := acceptedPhantom(r, ret.queue.key)
 	if err != nil {
 		t.log.Debug("no phantom for a blocking accept", slog.Int("thread", r.TID), slog.String("error", err.Error()))
@@ -216,8 +216,8 @@ func (t *Tracker) afterGivingBack(r *notify.Request, ret *returning, reasked boo
 }
 
 // giveBackUnseen is giveBack for a process that can't be looked into: once at each number at which some process was
-// given a dummy.
-func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, pid int, reasked bool) (notify.Reply, bool) {
+// given a placeholder.
+func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, pid int, issuedAnew bool) (notify.Reply, bool) {
 	at := proc.Holder{PID: pid, FD: r.FD()}
 	for _, ret := range all {
 		if !ret.d.numbers[r.FD()] || ret.returned[at] {
@@ -228,15 +228,15 @@ func (t *Tracker) giveBackUnseen(r *notify.Request, all map[uint64]*returning, p
 			continue
 		}
 		ret.returned[at] = true
-		return t.afterGivingBack(r, ret, reasked), true
+		return t.afterGivingBack(r, ret, issuedAnew), true
 	}
 	return notify.Reply{}, false
 }
 
-// giveBackEntries makes the entries of dummies in a process's epoll sets such of the preserved sockets, at the numbers
-// that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the dummy
+// giveBackEntries makes the entries of placeholders in a process's epoll sets such of the preserved sockets, at the numbers
+// that were planted. An entry of the preserved socket that was silenced at such a number is the same one; if the placeholder
 // has none, then the program has taken it out.
-func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]struct{}, numbers map[int]bool) error {
+func giveBackEntries(pid int, all map[uint64]*returning, placeholders map[uint64]struct{}, numbers map[int]bool) error {
 	e := epollset.Edit{Sockets: make(map[uint64]int), Successors: make(map[epollset.Entry]int), Remove: true, Overrule: true, CopyOf: fdpass.Copy}
 	preserved := make(map[uint64]int)
 	inodes := make(map[uint64]struct{})
@@ -245,7 +245,7 @@ func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]stru
 		inodes[ret.d.stands] = struct{}{}
 	}
 	kept := make(map[[2]int]bool) // set and number
-	for _, entry := range epollset.Entries([]int{pid}, dummies) {
+	for _, entry := range epollset.Entries([]int{pid}, placeholders) {
 		if !numbers[entry.Target] {
 			continue
 		}
@@ -266,7 +266,7 @@ func giveBackEntries(pid int, all map[uint64]*returning, dummies map[uint64]stru
 
 // acceptedPhantom accepts a phantom for the caller, and puts it where an accept would.
 func acceptedPhantom(r *notify.Request, k sockaddr.Key) (notify.Reply, error) {
-	d, err := newDummy(k, true)
+	d, err := newPlaceholder(k, true)
 	if err != nil {
 		return notify.Reply{}, err
 	}

@@ -54,12 +54,12 @@ func (t *Tracker) listen(r *notify.Request) notify.Reply {
 	return notify.Continue()
 }
 
-// listenGated swaps the descriptor for a dummy where it is a gated socket: the service must not get hold of the queue again.
+// listenGated swaps the descriptor for a placeholder where it is a gated socket: the service must not get hold of the queue again.
 func (t *Tracker) listenGated(g *gate, r *notify.Request) bool {
 	t.giving.Lock() // or the gate might be opened meanwhile
 	d, _ := t.swap(g, r)
 	if d == nil {
-		d, _ = g.dummyThere(r) // it listens already
+		d, _ = g.placeholderThere(r) // it listens already
 	}
 	t.giving.Unlock()
 	return d != nil || t.listenBoundGated(g, r)

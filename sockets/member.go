@@ -13,7 +13,7 @@ import (
 // TCP socket inside of each, and those are a group like any other. The caller owns the descriptor.
 //
 // From its listen until a program is attached that does not choose it the socket may be chosen. It drops every packet then (see
-// dummy.openTCP), so the client asks again a second later: hence attach, which is called with it at once. The socket joins at the end of the group.
+// placeholder.openTCP), so the client asks again a second later: hence attach, which is called with it at once. The socket joins at the end of the group.
 func plainMember(s *Socket, attach func(fd int) error) (fd int, err error) {
 	like, ok := s.copy()
 	if !ok {

@@ -13,12 +13,12 @@ import (
 
 // otherWays are those, beside the number that it accepts from, by which a process could yet be told of new
 // clients: other numbers of the same socket, and entries in epoll sets that it has made, or changed, since the gate was
-// set. Who is told, and finds nobody at the dummy, asks again at once: it would spin until the new generation
+// set. Who is told, and finds nobody at the placeholder, asks again at once: it would spin until the new generation
 // has taken the client.
 type otherWays struct {
 	t       *Tracker
 	r       *notify.Request
-	d       *dummy
+	d       *placeholder
 	pid     int
 	source  int // the supervisor's copy of the socket; -1 where there is none
 	numbers []proc.Holder
@@ -26,7 +26,7 @@ type otherWays struct {
 
 // otherWays looks for them; call it while the socket is still there. Level listeners has closed them in one
 // freeze, as is done for datagrams at either level. A process that can't be looked into keeps them. The caller must call close.
-func (t *Tracker) otherWays(r *notify.Request, d *dummy) *otherWays {
+func (t *Tracker) otherWays(r *notify.Request, d *placeholder) *otherWays {
 	o := &otherWays{t: t, r: r, d: d, source: -1}
 	if t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM {
 		return o
@@ -46,7 +46,7 @@ func (t *Tracker) otherWays(r *notify.Request, d *dummy) *otherWays {
 	return o
 }
 
-// shut closes them, after the dummy was planted at the caller's number.
+// shut closes them, after the placeholder was planted at the caller's number.
 func (o *otherWays) shut() {
 	if o.source < 0 {
 		return

@@ -39,7 +39,7 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 	s := connecting{}
 	s.own, err = p.t.stage.copyCaller(pid, r.FD())
 	if fdpass.Denied(err) {
-		return p.glimpse(r, pid)
+		return p.partialKey(r, pid)
 	}
 	if err != nil {
 		return connecting{own: -1}, err
@@ -66,9 +66,9 @@ func (p *ProbeCommand) socket(r *notify.Request) (connecting, error) {
 	return s, nil
 }
 
-// glimpse describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll
+// partialKey describes a socket that can't be copied, as pidfd_getfd(2) is denied. It can be replaced, where no epoll
 // set has it.
-func (p *ProbeCommand) glimpse(r *notify.Request, pid int) (connecting, error) {
+func (p *ProbeCommand) partialKey(r *notify.Request, pid int) (connecting, error) {
 	s := connecting{own: -1}
 	protocol, err := proc.SocketProtocol(r.TID, r.FD())
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:
 // one with a peer, or with a port of the kernel's choice. While such a socket is open there is an answer to come.
 // Programs have others that look the same and stay, for their logs, say, or for all their questions: what was there
-// before the restart began is waited for, too, but no longer than calmLimit.
+// before the restart began is waited for, too, but no longer than quiescenceLimit.
 
 // noteInquiries notes which sockets there are before a restart.
 func (t *Tracker) noteInquiries(pids []int) {
@@ -38,7 +38,7 @@ func (t *Tracker) noteInquiries(pids []int) {
 
 // questions lists the UDP sockets, by inode, that processes have opened since the restart began and by which they may
 // have asked for something. With old it lists also those that were there before: they are waited for no longer than
-// calmLimit. It is empty where the kernel or the processes don't tell.
+// quiescenceLimit. It is empty where the kernel or the processes don't tell.
 func (t *Tracker) questions(diag *sockdiag.Conn, pids []int, g *gate, old bool) map[uint64]struct{} {
 	low, high := ephemeralPorts()
 	open := make(map[uint64]struct{})

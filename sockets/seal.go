@@ -94,7 +94,7 @@ func (t *Tracker) sealFrozen(g *gate, f *remote.Frozen, pid int) error {
 		return err
 	}
 	for _, h := range list {
-		d := g.dummyOf(h.inode)
+		d := g.placeholderOf(h.inode)
 		if d == nil {
 			return remote.ErrGone
 		}
@@ -133,8 +133,8 @@ func concerns(pid int, inodes map[uint64]struct{}) (bool, error) {
 }
 
 // mayAccept counts the threads that may be between "readable" and the return of their accept, which
-// on an empty dummy would never come: those inside accept, and one for all that are busy
-// elsewhere. Threads that wait in poll, select or epoll wait anew, on the dummy.
+// on an empty placeholder would never come: those inside accept, and one for all that are busy
+// elsewhere. Threads that wait in poll, select or epoll wait anew, on the placeholder.
 func mayAccept(f *remote.Frozen) int {
 	inside, busy := inAccept(f)
 	if busy {
@@ -157,7 +157,7 @@ func inAccept(f *remote.Frozen) (inside int, busy bool) {
 	return inside, busy
 }
 
-// reregister adds the dummies to the epoll sets in place of the sockets, so that the
+// reregister adds the placeholders to the epoll sets in place of the sockets, so that the
 // program finds what it expects there when it changes or removes its entry.
 func (t *Tracker) reregister(f *remote.Frozen, entries []epollset.Entry, swapped map[int]bool) error {
 	code, err := f.ABI()
@@ -175,7 +175,7 @@ func (t *Tracker) reregister(f *remote.Frozen, entries []epollset.Entry, swapped
 		})
 		if err != nil && err != unix.EEXIST {
 			// The program does without: it is gated all the same.
-			t.log.Debug("cannot put a dummy into an epoll set", slog.Int("pid", e.PID), slog.Int("descriptor", e.Target), slog.String("error", err.Error()))
+			t.log.Debug("cannot put a placeholder into an epoll set", slog.Int("pid", e.PID), slog.Int("descriptor", e.Target), slog.String("error", err.Error()))
 		}
 	}
 	return nil

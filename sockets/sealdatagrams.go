@@ -21,7 +21,7 @@ import (
 //
 //   - in epoll sets the entry is silenced as far as reading goes, and the socket stays. A program that waits in epoll asks no more, and
 //     answers what it has.
-//   - a thread that waits in recvfrom, recvmsg, recvmmsg, read, poll or select must wait on something else: a dummy takes the socket's place,
+//   - a thread that waits in recvfrom, recvmsg, recvmmsg, read, poll or select must wait on something else: a placeholder takes the socket's place,
 //     at a moment when no thread of the process does anything, for then none has a question in hand.
 //
 // Such a moment is looked for; a process that has none in time is gated all the same, and an answer may be lost.

@@ -66,14 +66,14 @@ type Tracker struct {
 	starting  bool                  // readiness is still watched
 	gate      *gate                 // nil while the generation is not gated
 	alone     bool                  // when it is gated nobody else serves: see Gather
-	returning map[uint64]*returning // dummies, by inode, that are being given up again: see Ungate; owned
+	returning map[uint64]*returning // placeholders, by inode, that are being given up again: see Ungate; owned
 	successor *Preserved            // what a successor that has begun to start may claim; nil where there is none
 	started   time.Time             // when the tracker was made
 	listened  time.Time             // when a socket was last listened on
 	passed    bool                  // it was started with listening sockets: see Pass
 	waited    time.Time             // when a socket was last found to be waited on for the first time
-	looked    map[int]int           // process → how many of its descriptors kin was looked for among
-	related   map[int]bool          // processes of which a socket had kin
+	looked    map[int]int           // process → how many of its descriptors aliases were looked for among
+	related   map[int]bool          // processes of which a socket had aliases
 	obstacle  string                // why a bind had to fail
 	unseen    bool                  // one was listened on by a process that may not be looked into
 	listeners map[int]struct{}      // processes that have listened; kept where there are several copies
@@ -90,8 +90,8 @@ type Tracker struct {
 	// outstanding are the connections that the drain was last seen to wait for, by inode. It is replaced, never changed.
 	outstanding map[uint32]struct{}
 
-	prepared dummies // for a gate that may come; owned
-	holders  []int   // who had listening sockets at the last Collect
+	prepared placeholders // for a gate that may come; owned
+	holders  []int        // who had listening sockets at the last Collect
 
 	failures     map[failure]struct{} // what was logged already; see cannot
 	sweepBoundAt int                  // so many of bound are looked through for closed ones

@@ -208,7 +208,7 @@ func getPhantoms(t *testing.T, r *restarted, waiting map[*puppet][]*puppets.Pend
 }
 
 func TestGateBlockedWorkers(t *testing.T) {
-	const workers = reaskBatch + 2 // more than are stopped at a time
+	const workers = restartBatch + 2 // more than are stopped at a time
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		waiting := make(map[*puppet][]*puppets.Pending)
 		r := restart(t, level, 0, workers, func(g *generation, s service) {
@@ -273,7 +273,7 @@ func TestGatePollThenAccept(t *testing.T) {
 	serves(t, r.new.puppet, r.at)
 }
 
-// Under level listeners a poller waits on the dummy from then on, and sees nothing.
+// Under level listeners a poller waits on the placeholder from then on, and sees nothing.
 func TestGatePollListeners(t *testing.T) {
 	t.Parallel()
 	var polling *puppets.Pending

@@ -20,14 +20,14 @@ var ErrUngated = errors.New("the generation accepts again")
 // have its duplicates, in sockets, which stay the caller's, or in those that Gate was given. What the generation was
 // never made to give up it simply keeps; so it does no harm where a gate was not finished, or could not be (ErrOpaque).
 //
-// Each descriptor that has a dummy gets the preserved socket back, and with it each entry in an epoll set, with the
+// Each descriptor that has a placeholder gets the preserved socket back, and with it each entry in an epoll set, with the
 // events and the word that the program has given it, be it before the gate or meanwhile. Threads that wait are made to
 // look anew, and find the clients that wait. Processes that are gone are no error. A process at level connections that
 // does not wait for clients at this moment gets its socket back at its next accept; the supervisor keeps a duplicate
 // until then.
 //
 // It must not be waited for by the goroutine that runs the function which AwaitDrained was given. While another
-// generation has the sockets and is on its way out, run RouseAt: it may have been told of a client that it does not
+// generation has the sockets and is on its way out, run WakeAt: it may have been told of a client that it does not
 // take.
 func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
 	if err := t.takeTurn(ctx); err != nil {
@@ -40,7 +40,7 @@ func (t *Tracker) Ungate(ctx context.Context, sockets []*Socket) error {
 	}
 	failed = errors.Join(failed, t.open(sockets))
 	b := t.wayBack()
-	if len(b.dummies) == 0 {
+	if len(b.placeholders) == 0 {
 		return failed
 	}
 	defer b.close()
@@ -64,12 +64,12 @@ func (t *Tracker) takeTurn(ctx context.Context) error {
 
 func (t *Tracker) endTurn() { <-t.turn }
 
-// returning is a dummy whose place a preserved socket is to have back.
+// returning is a placeholder whose place a preserved socket is to have back.
 type returning struct {
-	d      *dummy
-	queue  queue // of the preserved socket; owned
-	own    bool  // it is no dummy, but a socket of the generation's own: see exchangeFor
-	roused bool  // a connection was put into the dummy's queue, which tells those who wait there to come by
+	d     *placeholder
+	queue queue // of the preserved socket; owned
+	own   bool  // it is no placeholder, but a socket of the generation's own: see exchangeFor
+	woken bool  // a connection was put into the placeholder's queue, which tells those who wait there to come by
 	// returned are processes that can't be looked into and have the preserved socket back, at these numbers.
 	returned map[proc.Holder]bool
 }
@@ -79,7 +79,7 @@ func (r *returning) close() {
 	r.queue.close()
 }
 
-// open opens the gate: from here on what comes by on a dummy gets the preserved socket back.
+// open opens the gate: from here on what comes by on a placeholder gets the preserved socket back.
 func (t *Tracker) open(sockets []*Socket) (failed error) {
 	t.giving.Lock()
 	defer t.giving.Unlock()
@@ -98,7 +98,7 @@ func (t *Tracker) open(sockets []*Socket) (failed error) {
 	for _, s := range sockets {
 		given[s.Inode] = s
 	}
-	for inode, d := range g.dummies {
+	for inode, d := range g.placeholders {
 		q, ok := queueOf(given[inode])
 		if !ok {
 			q, ok = queueOf(g.sockets[inode])
@@ -110,13 +110,13 @@ func (t *Tracker) open(sockets []*Socket) (failed error) {
 		}
 		t.returning[d.inode] = &returning{d: d, queue: q, returned: make(map[proc.Holder]bool)}
 	}
-	clear(g.dummies)
+	clear(g.placeholders)
 	return failed
 }
 
-// gatedAgain returns the dummy of a socket that some process has still from an earlier gate, or nil. It is the
+// gatedAgain returns the placeholder of a socket that some process has still from an earlier gate, or nil. It is the
 // caller's.
-func (t *Tracker) gatedAgain(inode uint64) *dummy {
+func (t *Tracker) gatedAgain(inode uint64) *placeholder {
 	t.giving.Lock()
 	defer t.giving.Unlock()
 	t.mu.Lock()
@@ -131,24 +131,24 @@ func (t *Tracker) gatedAgain(inode uint64) *dummy {
 	return nil
 }
 
-// closeReturned closes the dummies, once no process has any. It is the caller's turn.
+// closeReturned closes the placeholders, once no process has any. It is the caller's turn.
 func (t *Tracker) closeReturned() {
 	t.mu.Lock()
-	dummies := make(map[uint64]struct{}, len(t.returning))
+	placeholders := make(map[uint64]struct{}, len(t.returning))
 	for inode := range t.returning {
-		dummies[inode] = struct{}{}
+		placeholders[inode] = struct{}{}
 	}
 	t.mu.Unlock()
-	if len(dummies) == 0 {
+	if len(placeholders) == 0 {
 		return
 	}
 	pids := t.pids()
-	holders, _ := proc.Holders(pids, dummies)
+	holders, _ := proc.Holders(pids, placeholders)
 	t.giving.Lock()
 	defer t.giving.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for inode := range dummies {
+	for inode := range placeholders {
 		r := t.returning[inode]
 		if r == nil || len(holders[inode]) > 0 || r.d.unseen() && len(pids) > 0 {
 			continue
@@ -158,12 +158,12 @@ func (t *Tracker) closeReturned() {
 	}
 }
 
-// wayBack is one call of Ungate: copies of what goes and of what comes, by the inodes of the dummies.
+// wayBack is one call of Ungate: copies of what goes and of what comes, by the inodes of the placeholders.
 type wayBack struct {
-	dummies   map[uint64]*dummy // with descriptors of its own; owned
-	queues    []queue           // of the preserved sockets; owned
-	at        map[uint64]int    // dummy → index of its queue
-	preserved map[uint64]int    // preserved socket → index of its queue
+	placeholders map[uint64]*placeholder // with descriptors of its own; owned
+	queues       []queue                 // of the preserved sockets; owned
+	at           map[uint64]int          // placeholder → index of its queue
+	preserved    map[uint64]int          // preserved socket → index of its queue
 }
 
 func (t *Tracker) wayBack() *wayBack {
@@ -171,7 +171,7 @@ func (t *Tracker) wayBack() *wayBack {
 	defer t.giving.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := &wayBack{dummies: make(map[uint64]*dummy), at: make(map[uint64]int), preserved: make(map[uint64]int)}
+	b := &wayBack{placeholders: make(map[uint64]*placeholder), at: make(map[uint64]int), preserved: make(map[uint64]int)}
 	for inode, r := range t.returning {
 		if r.own {
 			continue
@@ -186,14 +186,14 @@ func (t *Tracker) wayBack() *wayBack {
 			continue
 		}
 		b.at[inode], b.preserved[d.stands] = len(b.queues), len(b.queues)
-		b.dummies[inode] = d
+		b.placeholders[inode] = d
 		b.queues = append(b.queues, q)
 	}
 	return b
 }
 
 func (b *wayBack) close() {
-	for _, d := range b.dummies {
+	for _, d := range b.placeholders {
 		d.close()
 	}
 	for i := range b.queues {
@@ -201,10 +201,10 @@ func (b *wayBack) close() {
 	}
 }
 
-// inodes are the dummies that which picks.
-func (b *wayBack) inodes(which func(*dummy) bool) map[uint64]struct{} {
-	set := make(map[uint64]struct{}, len(b.dummies))
-	for inode, d := range b.dummies {
+// inodes are the placeholders that which picks.
+func (b *wayBack) inodes(which func(*placeholder) bool) map[uint64]struct{} {
+	set := make(map[uint64]struct{}, len(b.placeholders))
+	for inode, d := range b.placeholders {
 		if which(d) {
 			set[inode] = struct{}{}
 		}
@@ -222,23 +222,23 @@ func (b *wayBack) trade() trade {
 			return b.queues[i].fd, true
 		},
 		outgoing: func(inode uint64) (int, bool) {
-			fd, err := unix.FcntlInt(uintptr(b.dummies[inode].fd), unix.F_DUPFD_CLOEXEC, 0)
+			fd, err := unix.FcntlInt(uintptr(b.placeholders[inode].fd), unix.F_DUPFD_CLOEXEC, 0)
 			return fd, err == nil
 		},
 	}
 }
 
 // replaceRemotely gives back what was taken by remote calls: everything at level listeners, and datagram sockets at
-// every level. It is over when a look finds no dummy any more: a process may have forked meanwhile.
+// every level. It is over when a look finds no placeholder any more: a process may have forked meanwhile.
 func (t *Tracker) replaceRemotely(ctx context.Context, b *wayBack) error {
-	inodes := b.inodes(func(d *dummy) bool { return t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM })
+	inodes := b.inodes(func(d *placeholder) bool { return t.level == notify.LevelListeners || d.kind == unix.SOCK_DGRAM })
 	failed := t.exchangeAll(ctx, b.trade(), inodes, func(f *remote.Frozen, list []held) {
 		if _, busy := inAccept(f); !busy {
 			return
 		}
 		// A thread that was told "readable", because of a phantom, may be on its way into a blocking accept.
 		for _, h := range list {
-			if d := b.dummies[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits(0) {
+			if d := b.placeholders[h.inode]; !d.nonblock && d.kind != unix.SOCK_DGRAM && d.family == int(b.queues[b.at[h.inode]].key.Address.Family) && d.waits(0) {
 				b.queues[b.at[h.inode]].connect()
 			}
 		}
@@ -264,8 +264,8 @@ func (t *Tracker) restoreSilenced(b *wayBack, pids []int) error {
 		if !r.Silenced() {
 			continue
 		}
-		if now, ok, err := proc.DescriptorSocket(r.PID, r.Target); err == nil && ok && b.dummies[now] != nil {
-			continue // what is asked for is asked of the dummy
+		if now, ok, err := proc.DescriptorSocket(r.PID, r.Target); err == nil && ok && b.placeholders[now] != nil {
+			continue // what is asked for is asked of the placeholder
 		}
 		e.Entries = append(e.Entries, r)
 		e.Sockets[r.Inode] = b.queues[b.preserved[r.Inode]].fd

@@ -35,7 +35,7 @@ func (r *restarted) ungate(t *testing.T) {
 	t.Logf("back after %v", time.Since(began))
 }
 
-// restored checks that descriptors of the old generation are the preserved socket, and the dummies gone.
+// restored checks that descriptors of the old generation are the preserved socket, and the placeholders gone.
 func (r *restarted) restored(t *testing.T, fds ...int) {
 	t.Helper()
 	want := r.preserved.Sockets()[0].Inode
@@ -44,7 +44,7 @@ func (r *restarted) restored(t *testing.T, fds ...int) {
 			t.Errorf("descriptor %d is socket %d, want %d", fd, now, want)
 		}
 	}
-	eventually(t, "the dummies are closed", func() bool {
+	eventually(t, "the placeholders are closed", func() bool {
 		r.old.tracker.mu.Lock()
 		defer r.old.tracker.mu.Unlock()
 		return len(r.old.tracker.returning) == 0 && r.old.tracker.gate == nil
@@ -74,7 +74,7 @@ func answers(t *testing.T, p *puppet, thread, accepted int, client net.Conn) {
 	p.Must(t, thread, unix.SYS_CLOSE, accepted)
 }
 
-// blockedAgain waits until a thread waits in accept on a dummy, and takes the phantoms that it is given before: it may
+// blockedAgain waits until a thread waits in accept on a placeholder, and takes the phantoms that it is given before: it may
 // get none, and another one two.
 func blockedAgain(t *testing.T, p *puppet, thread, tid, fd int, call *puppets.Pending) *puppets.Pending {
 	t.Helper()
@@ -106,7 +106,7 @@ func TestUngateBlockedAccept(t *testing.T) {
 			}
 		})
 		r.gateAndKeep(t)
-		for i, call := range waiting { // the phantoms are gone, and everybody waits on a dummy
+		for i, call := range waiting { // the phantoms are gone, and everybody waits on a placeholder
 			waiting[i] = blockedAgain(t, r.old.puppet, i+1, tids[i], r.fd, call)
 		}
 		r.died(t)
@@ -232,7 +232,7 @@ func testUngateWaiting(t *testing.T, level notify.Level, flags int, events uint3
 		t.Helper()
 		for {
 			fd := accepts()
-			if fd < 0 { // told in vain: by the dummy
+			if fd < 0 { // told in vain: by the placeholder
 				begin(r.old.puppet, r.fd, false)
 				continue
 			}
@@ -245,7 +245,7 @@ func testUngateWaiting(t *testing.T, level notify.Level, flags int, events uint3
 		}
 	}
 	if swapped && level != notify.LevelListeners {
-		// Another thread comes by, and so all of the process's numbers are dummies.
+		// Another thread comes by, and so all of the process's numbers are placeholders.
 		r.gateAndKeep(t)
 		got := r.old.Call(t, 0, unix.SYS_ACCEPT4, r.fd, 0, 0, 0)
 		if flags == 0 {

@@ -92,7 +92,7 @@ func TestUnixRestart(t *testing.T) {
 						t.Fatalf("%s: %d sockets", nameKind, n)
 					}
 					puppets.DialUnix(t, network, name) // waits in the queue
-					old.tracker.Yield(p)
+					old.tracker.HandOver(p)
 					next := launch(t, 2, level, p, knocks, 0)
 					if nameKind == "path" {
 						if errno := next.unlink(t, name); errno != 0 || !unixSocketExists(name) {
@@ -134,7 +134,7 @@ func TestUnixRestart(t *testing.T) {
 	}
 }
 
-// A gated generation waits on, on the dummy, and what waited in accept gets a phantom.
+// A gated generation waits on, on the placeholder, and what waited in accept gets a phantom.
 func TestUnixGateBlockedAccept(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		name := puppets.UnixNames(t)["path"]
@@ -233,7 +233,7 @@ func TestUnixRenamedIntoPlace(t *testing.T) {
 		t.Fatal(errno)
 	}
 	p := collect(t, old)
-	old.tracker.Yield(p)
+	old.tracker.HandOver(p)
 	// The same other name: it is planted, and there is nothing to rename.
 	next := launch(t, 2, notify.LevelListeners, p, knocks, 0)
 	next.unlink(t, name+".tmp")
@@ -302,7 +302,7 @@ func TestUnixWithheldUnlink(t *testing.T) {
 	old := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	old.listenUnix(t, unix.SOCK_STREAM, name)
 	p := collect(t, old)
-	old.tracker.Yield(p)
+	old.tracker.HandOver(p)
 	p.Close()
 	if !unixSocketExists(name) {
 		t.Fatal("a path was removed that nobody had asked for")
@@ -311,7 +311,7 @@ func TestUnixWithheldUnlink(t *testing.T) {
 	if !p.HasFile(name) || p.HasFile(name+"x") || p.HasFile("/") || (*Preserved)(nil).HasFile(name) {
 		t.Error("what is a preserved socket's file is not told from what is none")
 	}
-	old.tracker.Yield(p)
+	old.tracker.HandOver(p)
 	if errno := old.unlink(t, name); errno != 0 || !unixSocketExists(name) {
 		t.Fatalf("the successor has yet to claim it: %v", errno)
 	}

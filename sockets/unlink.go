@@ -21,7 +21,7 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	if r.Int(2)&unix.AT_REMOVEDIR != 0 {
 		return notify.Continue()
 	}
-	if t.namesDummy(r, r.Args[1]) {
+	if t.namesPlaceholder(r, r.Args[1]) {
 		return notify.Return(0)
 	}
 	kept := t.guarded()
@@ -44,9 +44,9 @@ func (t *Tracker) unlink(r *notify.Request) notify.Reply {
 	return t.withheld(r, found)
 }
 
-// namesDummy tells whether a gated generation names a dummy: some services ask a socket for its name when they end, to remove its file, and that of
+// namesPlaceholder tells whether a gated generation names a placeholder: some services ask a socket for its name when they end, to remove its file, and that of
 // what they have by now is gone. They would end with an error (gunicorn does).
-func (t *Tracker) namesDummy(r *notify.Request, addr uint64) bool {
+func (t *Tracker) namesPlaceholder(r *notify.Request, addr uint64) bool {
 	t.mu.Lock()
 	gated := t.gate != nil
 	t.mu.Unlock()
@@ -54,7 +54,7 @@ func (t *Tracker) namesDummy(r *notify.Request, addr uint64) bool {
 		return false
 	}
 	path, err := r.ReadPath(addr)
-	return err == nil && strings.HasPrefix(filepath.Base(path), dummyName) && r.Valid()
+	return err == nil && strings.HasPrefix(filepath.Base(path), placeholderName) && r.Valid()
 }
 
 // rename answers renameat2(directory, path, new directory, new path, flags), and its

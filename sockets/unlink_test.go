@@ -31,19 +31,19 @@ func TestKeptFile(t *testing.T) {
 		file, other := filepath.Join(dir, "x.pid"), filepath.Join(dir, "y.pid")
 		g := launch(t, 1, level, nil, NewKnocks(), 0)
 		g.tracker.files = []string{file, filepath.Join(dir, "missing/z.pid")}
-		yields := false
+		handsOver := false
 		check := func(path string, kept bool, call func() unix.Errno) {
 			t.Helper()
 			touch(t, path)
 			if errno := call(); errno != 0 || exists(path) != kept {
-				t.Errorf("%s, yields: %v: %v; it exists: %v, want %v", path, yields, errno, exists(path), kept)
+				t.Errorf("%s, handsOver: %v: %v; it exists: %v, want %v", path, handsOver, errno, exists(path), kept)
 			}
 		}
 		all := func() {
 			t.Helper()
-			check(file, yields, func() unix.Errno { return g.unlink(t, file) })
-			check(file, yields, func() unix.Errno { return g.unlink(t, dir+"/./../"+filepath.Base(dir)+"/x.pid") })
-			check(file, yields, func() unix.Errno { return g.rename(t, file, dir+"/x.pid.oldbin") })
+			check(file, handsOver, func() unix.Errno { return g.unlink(t, file) })
+			check(file, handsOver, func() unix.Errno { return g.unlink(t, dir+"/./../"+filepath.Base(dir)+"/x.pid") })
+			check(file, handsOver, func() unix.Errno { return g.rename(t, file, dir+"/x.pid.oldbin") })
 			check(other, false, func() unix.Errno { return g.unlink(t, other) })
 			touch(t, file)
 			touch(t, other)
@@ -51,16 +51,16 @@ func TestKeptFile(t *testing.T) {
 			if errno := g.rename(t, other, file); errno != 0 {
 				t.Error(errno)
 			}
-			if after, err := os.Stat(file); err != nil || os.SameFile(before, after) != yields {
-				t.Errorf("yields: %v; a rename onto it: %v", yields, err)
+			if after, err := os.Stat(file); err != nil || os.SameFile(before, after) != handsOver {
+				t.Errorf("handsOver: %v; a rename onto it: %v", handsOver, err)
 			}
 		}
 		all()
-		g.tracker.Yield(&Preserved{})
-		yields = true
+		g.tracker.HandOver(&Preserved{})
+		handsOver = true
 		all()
-		g.tracker.Yield(nil)
-		yields = false
+		g.tracker.HandOver(nil)
+		handsOver = false
 		all()
 	})
 }
@@ -73,7 +73,7 @@ func TestKeptFileByWorkingDirectory(t *testing.T) {
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.tracker.files = []string{file}
-	g.tracker.Yield(&Preserved{})
+	g.tracker.HandOver(&Preserved{})
 	if errno := g.unlink(t, "x.pid"); errno != unix.ENOENT {
 		t.Errorf("elsewhere: %v", errno)
 	}
@@ -104,7 +104,7 @@ func TestKeptFileInMountNamespace(t *testing.T) {
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.tracker.files = []string{file}
-	g.tracker.Yield(&Preserved{})
+	g.tracker.HandOver(&Preserved{})
 	if r := g.Call(t, 1, unix.SYS_UNSHARE, unix.CLONE_NEWNS); r.Errno != 0 {
 		t.Skip("unsupported here: unshare:", r.Errno)
 	}
@@ -136,7 +136,7 @@ func TestKeptFileOfOpaqueProcess(t *testing.T) {
 	touch(t, file)
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.tracker.files = []string{file}
-	g.tracker.Yield(&Preserved{})
+	g.tracker.HandOver(&Preserved{})
 	g.Must(t, 0, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if _, err := os.Readlink("/proc/" + strconv.Itoa(g.PID) + "/root"); err == nil {
 		t.Skip("unsupported here: a process that this one may not look into; it may look into all")

@@ -38,7 +38,7 @@ func TestFaultB4Descriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		few := was
-		few.Cur = uint64(before + sockets + 20) // copies of all sockets, a launch, and not 40 dummies
+		few.Cur = uint64(before + sockets + 20) // copies of all sockets, a launch, and not 40 placeholders
 		if err := unix.Prlimit(h.cmd.Process.Pid, unix.RLIMIT_NOFILE, &few, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ func TestWithoutPidfdGetfd(t *testing.T) {
 	services := map[string]func(t *testing.T) service{
 		"go":      func(t *testing.T) service { return golang(t) },
 		"prefork": func(t *testing.T) service { return python(t, "prefork") },
-		"ghost":   func(t *testing.T) service { return waits(t, "ghost", 2) }, // its epoll sets have to be fetched as well
+		"stale":   func(t *testing.T) service { return waits(t, "stale", 2) }, // its epoll sets have to be fetched as well
 	}
 	for name, make := range services {
 		for _, errno := range []unix.Errno{unix.EPERM, unix.ENOSYS} {

@@ -52,7 +52,7 @@ func TestKilled(t *testing.T) {
 			h.hup()
 			h.await("restart finished", 2)
 			leader := h.await("generation started", 1).PID
-			awaitSockets(t, leader, 2) // its dummy and the held connection: what the load had begun there has ended
+			awaitSockets(t, leader, 2) // its placeholder and the held connection: what the load had begun there has ended
 			mustKill(t, leader, 9)
 			h.await("generation ended", 1)
 		}},

@@ -42,7 +42,7 @@ func TestTwentyRestarts(t *testing.T) {
 }
 
 // TestLoneClient is of one client, behind whom nobody comes who would wake somebody up for it. Of nginx's workers, which wait with
-// EPOLLEXCLUSIVE, the kernel tells one of a client, and that one may be gated the next moment. Without [sockets.Preserved.Rouse] one restart
+// EPOLLEXCLUSIVE, the kernel tells one of a client, and that one may be gated the next moment. Without [sockets.Preserved.Wake] one restart
 // of ten to a hundred left the client waiting.
 func TestLoneClient(t *testing.T) {
 	const restarts = 40

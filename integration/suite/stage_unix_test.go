@@ -23,7 +23,7 @@ def app(environ, start):
 	return s
 }
 
-// TestFaultD1RemovesItsFile: gunicorn asks its socket for its name when it ends, and removes that file. Of a dummy there is none any more.
+// TestFaultD1RemovesItsFile: gunicorn asks its socket for its name when it ends, and removes that file. Of a placeholder there is none any more.
 func TestFaultD1RemovesItsFile(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level string) {
 		s := unixGunicorn(t, "gthread")

@@ -20,7 +20,7 @@ var ways = []string{
 	"level", "edge", "exclusive", "oneshot", "nested", // epoll
 	"shared", // one epoll set for all processes, made before fork
 	"toggle", // registers the socket anew each time, as nginx does with accept_mutex
-	"ghost",  // the number that is registered is closed, the socket lives on at another one
+	"stale",  // the number that is registered is closed, the socket lives on at another one
 	"dup",    // polls one number and accepts from another
 	"daemon", // epoll, in a process that has left its parents, session and group
 	"passed", // workers get the socket by SCM_RIGHTS

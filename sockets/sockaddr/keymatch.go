@@ -43,7 +43,7 @@ func (k Key) Detailed() string {
 	return k.String()
 }
 
-// MatchesPartly tells whether k can be what a glimpse of a socket of the other key has left.
+// MatchesPartly tells whether k can be what a partial key of a socket of the other key has left.
 func (k Key) MatchesPartly(other Key) bool {
 	other.Device = k.Device
 	if k.Type == 0 {

@@ -114,7 +114,7 @@ static void epolls(void)
 		check(set >= 0, "epoll_create1");
 		control(set, EPOLL_CTL_ADD, inner, EPOLLIN);
 	}
-	if (is("ghost"))
+	if (is("stale"))
 		close(listening); /* the entry stays, as long as the socket has another number */
 }
 
@@ -165,7 +165,7 @@ static void take(void)
 
 static void run(void)
 {
-	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("ghost") || is("daemon") || is("uring") || is("dropping")))
+	if (set < 0 && (is("level") || is("edge") || is("exclusive") || is("oneshot") || is("nested") || is("toggle") || is("stale") || is("daemon") || is("uring") || is("dropping")))
 		epolls();
 	for (;;) {
 		if (!is("accept") && !is("accept4"))
@@ -292,7 +292,7 @@ int main(int argc, char **argv)
 	listening = accepting = listens(atoi(argv[2]));
 	if (is("uring"))
 		check(uring(), "io_uring_setup");
-	if (is("dup") || is("ghost")) {
+	if (is("dup") || is("stale")) {
 		accepting = fcntl(listening, F_DUPFD_CLOEXEC, 100);
 		check(accepting >= 0, "dup");
 	}

@@ -14,14 +14,14 @@ import (
 // network namespace may connect to it.
 var errNoDirectory = errors.New("there is no directory to make a unix socket in")
 
-// hidingPlaces are the directories where a dummy gets its name, the likeliest first: those in memory, and then $TMPDIR.
+// hidingPlaces are the directories where a placeholder gets its name, the likeliest first: those in memory, and then $TMPDIR.
 // Containers with a read-only root have a /dev/shm.
 func hidingPlaces() []string { return []string{"/dev/shm", "/run", os.TempDir(), "/tmp", "/var/tmp"} }
 
 // hide makes the unix socket listen under a name that is gone. Nobody else can come to it from the first moment: the
 // name is in a directory that only the supervisor's user may enter, and when the socket begins to listen the name is
 // unlinked. The supervisor alone still has the file, open, and reaches the socket by that.
-func (d *dummy) hide() error {
+func (d *placeholder) hide() error {
 	failed := errNoDirectory
 	for _, dir := range hidingPlaces() {
 		file, err := bindHidden(d.fd, dir)
@@ -57,7 +57,7 @@ func bindHidden(fd int, dir string) (file int, err error) {
 		return -1, fmt.Errorf("%s is not the supervisor's alone", own)
 	}
 	// The program may ask for the name, and even remove it: it must be nobody else's from there.
-	name := dummyName + rand.Text()
+	name := placeholderName + rand.Text()
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", at, name)}); err != nil {
 		return -1, os.NewSyscallError("bind", err)
 	}
@@ -66,11 +66,11 @@ func bindHidden(fd int, dir string) (file int, err error) {
 	return file, os.NewSyscallError("openat", err)
 }
 
-// dummyName begins the names that dummies had while they were bound. getsockname(2) still tells them.
-const dummyName = "huptime-dummy-"
+// placeholderName begins the names that placeholders had while they were bound. getsockname(2) still tells them.
+const placeholderName = "huptime-placeholder-"
 
 // enter connects a client of the supervisor's.
-func (d *dummy) enter(client int) error {
+func (d *placeholder) enter(client int) error {
 	to := &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", d.file)}
 	return os.NewSyscallError("connect", unix.Connect(client, to))
 }

@@ -9,10 +9,10 @@ import (
 	"huptime/sockets/fdpass"
 )
 
-// kin is what else a process has of the socket that it is about to bind: other descriptors of it (a program may listen on a duplicate
+// aliases is what else a process has of the socket that it is about to bind: other descriptors of it (a program may listen on a duplicate
 // that it made before), and entries in epoll sets (a program may register a socket first and bind it then). All of
 // it must follow when another socket is planted.
-type kin struct {
+type aliases struct {
 	r       *notify.Request
 	pid     int
 	inode   uint64 // of the socket
@@ -23,7 +23,7 @@ type kin struct {
 
 // looksForKin is how many descriptors of a process are looked at, over all its binds. Which descriptors and epoll sets there are only a walk through all of them
 // tells, which for the thousandth socket takes far longer than the bind. What a program does with its first sockets it does
-// with the others: where these had no kin, the others are taken to have none.
+// with the others: where these had no aliases, the others are taken to have none.
 const looksForKin = 8192
 
 // seeks tells whether a socket of the process is worth a look.
@@ -33,10 +33,10 @@ func (t *Tracker) seeks(pid int) bool {
 	return t.related[pid] || t.looked[pid] < looksForKin
 }
 
-// kin looks for them. What other processes have of the socket, who got it before the bind, stays as it is. Where the socket can't be
+// aliases looks for them. What other processes have of the socket, who got it before the bind, stays as it is. Where the socket can't be
 // copied (pidfd_getfd is denied) only descriptors follow.
-func (b *binding) kin() *kin {
-	k := &kin{r: b.r, own: b.own}
+func (b *binding) aliases() *aliases {
+	k := &aliases{r: b.r, own: b.own}
 	var err error
 	if k.pid, err = proc.Tgid(b.r.TID); err != nil {
 		return k
@@ -73,7 +73,7 @@ func (b *binding) kin() *kin {
 
 // follow plants the socket at the other numbers and registers it where the caller's own was. The caller still waits in its bind, which
 // it would not find done otherwise.
-func (k *kin) follow(socket int) error {
+func (k *aliases) follow(socket int) error {
 	var failed error
 	for _, h := range k.numbers {
 		info, err := proc.ReadFDInfo(h.PID, h.FD)

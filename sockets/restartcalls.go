@@ -18,13 +18,13 @@ import (
 // for all alone, a quarter of 1,000 prefork workers and more were left waiting in accept on a busy machine, and could have taken connections
 // with them at the stop signal.) A process in uninterruptible sleep may take longer; the drain then goes on without it.
 const (
-	reaskLimit = 2 * time.Second
-	reaskEach  = 20 * time.Millisecond
+	restartLimit = 2 * time.Second
+	restartEach  = 20 * time.Millisecond
 )
 
-// reaskBatch is how many processes are stopped at a time. Waiting for one after the other takes longest where many share a
+// restartBatch is how many processes are stopped at a time. Waiting for one after the other takes longest where many share a
 // socket; and nobody should stay stopped while hundreds of others are waited for.
-const reaskBatch = 16
+const restartBatch = 16
 
 // unknownLimit is how long a thread that can't be looked at may take to ask again. One that waited in accept does so
 // within its first microseconds on a processor.
@@ -43,7 +43,7 @@ func newAsking() *asking {
 
 // answered notes that a thread has issued an accept that it was made to issue anew, and
 // tells whether it was stopped for that.
-func (a *asking) answered(tid int) (reasked bool) {
+func (a *asking) answered(tid int) (issuedAnew bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w := a.asked[tid]
@@ -64,17 +64,17 @@ func (a *asking) stopped(tid int) {
 	}
 }
 
-// reask makes threads that wait in accept on a socket that is to be another issue their call
+// restartCalls makes threads that wait in accept on a socket that is to be another issue their call
 // anew, so that it is notified: SIGSTOP takes all threads of the process
 // out of their system calls, and SIGCONT lets the kernel restart them (signal(7),
 // "Interruption of system calls and library functions by stop signals").
 // Only processes with such a thread are stopped, for less than a
 // millisecond as a rule.
-func (a *asking) reask(ctx context.Context, waiting []*waiter) error {
+func (a *asking) restartCalls(ctx context.Context, waiting []*waiter) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, reaskLimit+time.Duration(len(waiting))*reaskEach)
+	ctx, cancel := context.WithTimeout(ctx, restartLimit+time.Duration(len(waiting))*restartEach)
 	defer cancel()
 	blocked := make(map[int][]int) // process → its waiting threads
 	a.mu.Lock()
@@ -84,9 +84,9 @@ func (a *asking) reask(ctx context.Context, waiting []*waiter) error {
 	}
 	a.mu.Unlock()
 
-	batch := make(map[int][]int, reaskBatch)
+	batch := make(map[int][]int, restartBatch)
 	for pid, tids := range blocked {
-		if batch[pid] = tids; len(batch) == reaskBatch {
+		if batch[pid] = tids; len(batch) == restartBatch {
 			a.interrupt(ctx, batch)
 			clear(batch)
 		}

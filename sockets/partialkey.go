@@ -29,11 +29,11 @@ var kinds = map[string]struct {
 	"AF_VSOCK":    {unix.AF_VSOCK, 0, 0},
 }
 
-// glimpse describes the socket that the caller is about to bind where it can't be copied: pidfd_getfd(2) is denied by the
+// partialKey describes the socket that the caller is about to bind where it can't be copied: pidfd_getfd(2) is denied by the
 // default profiles of Docker and containerd, and the caller, which waits for the answer, can't be made to
 // send it. What /proc does not tell is IPV6_V6ONLY and the bound device; what is missing is taken from the preserved
 // sockets, see Preserved.completed.
-func (t *Tracker) glimpse(r *notify.Request) (key sockaddr.Key, nonblock bool, err error) {
+func (t *Tracker) partialKey(r *notify.Request) (key sockaddr.Key, nonblock bool, err error) {
 	protocol, err := proc.SocketProtocol(r.TID, r.FD())
 	if err != nil {
 		return sockaddr.Key{}, false, err
@@ -66,7 +66,7 @@ func (t *Tracker) glimpse(r *notify.Request) (key sockaddr.Key, nonblock bool, e
 	return key, info.Flags&unix.O_NONBLOCK != 0, err
 }
 
-// completed fills in what a glimpse leaves open, from the socket that would be claimed: a new version that
+// completed fills in what a partial key leaves open, from the socket that would be claimed: a new version that
 // changes nothing but these options of an address gets the old ones.
 func (p *Preserved) completed(k sockaddr.Key) sockaddr.Key {
 	p.mu.Lock()

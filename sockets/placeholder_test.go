@@ -14,7 +14,7 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
+func testPlaceholders(t *testing.T, test func(*testing.T, *placeholder)) {
 	t.Parallel()
 	for name, key := range map[string]sockaddr.Key{
 		"IPv4":      {Type: unix.SOCK_STREAM, Address: sockaddr.Address{Family: unix.AF_INET}},
@@ -25,7 +25,7 @@ func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
 		for mode, nonblock := range map[string]bool{"blocking": false, "non-blocking": true} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
-				d, err := newDummy(key, nonblock)
+				d, err := newPlaceholder(key, nonblock)
 				if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
 					t.Skipf("unsupported here: %v", err)
 				}
@@ -39,8 +39,8 @@ func testDummies(t *testing.T, test func(*testing.T, *dummy)) {
 	}
 }
 
-// readable tells whether the dummy has a connection within the time.
-func (d *dummy) readable(t *testing.T, within time.Duration) bool {
+// readable tells whether the placeholder has a connection within the time.
+func (d *placeholder) readable(t *testing.T, within time.Duration) bool {
 	t.Helper()
 	polled := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
 	for {
@@ -55,8 +55,8 @@ func (d *dummy) readable(t *testing.T, within time.Duration) bool {
 	}
 }
 
-func TestDummyCannotBeReached(t *testing.T) {
-	testDummies(t, func(t *testing.T, d *dummy) {
+func TestPlaceholderCannotBeReached(t *testing.T) {
+	testPlaceholders(t, func(t *testing.T, d *placeholder) {
 		d.try(t)
 		flags, err := unix.FcntlInt(uintptr(d.fd), unix.F_GETFL, 0)
 		if err != nil || flags&unix.O_NONBLOCK != 0 != d.nonblock {
@@ -70,9 +70,9 @@ func TestDummyCannotBeReached(t *testing.T) {
 	})
 }
 
-// Each phantom is one connection, which reads end of file; and the dummy is as closed as before.
-func TestDummyPhantom(t *testing.T) {
-	testDummies(t, func(t *testing.T, d *dummy) {
+// Each phantom is one connection, which reads end of file; and the placeholder is as closed as before.
+func TestPlaceholderPhantom(t *testing.T) {
+	testPlaceholders(t, func(t *testing.T, d *placeholder) {
 		for range 3 {
 			const together = 5
 			for range together {
@@ -101,8 +101,8 @@ func TestDummyPhantom(t *testing.T) {
 	})
 }
 
-// try tries to get a connection into the dummy by what can be learnt of it.
-func (d *dummy) try(t *testing.T) {
+// try tries to get a connection into the placeholder by what can be learnt of it.
+func (d *placeholder) try(t *testing.T) {
 	t.Helper()
 	if d.family == unix.AF_UNIX {
 		name, err := unix.Getsockname(d.fd)
@@ -150,9 +150,9 @@ func (d *dummy) try(t *testing.T) {
 	}
 }
 
-// TestFaultD1Full: where a dummy's queue is full, one more phantom is not waited for.
+// TestFaultD1Full: where a placeholder's queue is full, one more phantom is not waited for.
 func TestFaultD1Full(t *testing.T) {
-	testDummies(t, func(t *testing.T, d *dummy) {
+	testPlaceholders(t, func(t *testing.T, d *placeholder) {
 		if err := unix.Listen(d.fd, 2); err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestFaultD1Full(t *testing.T) {
 	})
 }
 
-// TestFaultD1Decoy: where the kernel permits no filter, the dummy is as closed.
+// TestFaultD1Decoy: where the kernel permits no filter, the placeholder is as closed.
 func TestFaultD1Decoy(t *testing.T) {
 	t.Parallel()
 	for name, family := range map[string]int{"IPv4": unix.AF_INET, "IPv6": unix.AF_INET6} {
@@ -178,7 +178,7 @@ func TestFaultD1Decoy(t *testing.T) {
 			if err != nil {
 				t.Skipf("unsupported here: %v", err)
 			}
-			d := &dummy{fd: fd, family: family, kind: unix.SOCK_STREAM, protocol: unix.IPPROTO_TCP, let: newAdmitted(), file: -1}
+			d := &placeholder{fd: fd, family: family, kind: unix.SOCK_STREAM, protocol: unix.IPPROTO_TCP, let: newAdmitted(), file: -1}
 			t.Cleanup(d.close)
 			if err := d.openBehind(errors.New("no filter")); err != nil {
 				t.Fatal(err)
@@ -207,9 +207,9 @@ func TestFaultD1Decoy(t *testing.T) {
 	}
 }
 
-// TestDummyCopies: what one copy of a dummy lets in, and its end, leave the others as closed and as usable.
-func TestDummyCopies(t *testing.T) {
-	testDummies(t, func(t *testing.T, d *dummy) {
+// TestPlaceholderCopies: what one copy of a placeholder lets in, and its end, leave the others as closed and as usable.
+func TestPlaceholderCopies(t *testing.T) {
+	testPlaceholders(t, func(t *testing.T, d *placeholder) {
 		const each, copies = 10, 12 // more than mostAdmitted
 		var all sync.WaitGroup
 		for range copies {
@@ -246,7 +246,7 @@ func TestDummyCopies(t *testing.T) {
 
 // TestFaultD1Admitted: a door lets as many through at once as it may.
 func TestFaultD1Admitted(t *testing.T) {
-	testDummies(t, func(t *testing.T, d *dummy) {
+	testPlaceholders(t, func(t *testing.T, d *placeholder) {
 		if d.family == unix.AF_UNIX {
 			return // it has no door
 		}

@@ -2,21 +2,21 @@ package sockets
 
 import "maps"
 
-// dummies are made before the first of the old generation's sockets is touched, all or none: one that is missing would be found missing when some
+// placeholders are made before the first of the old generation's sockets is touched, all or none: one that is missing would be found missing when some
 // sockets are gated and the others are not. So Collect makes those that a gate on what it has collected can need.
 
-// dummies are by inode of the socket that each stands for.
-type dummies map[uint64]*dummy
+// placeholders are by inode of the socket that each stands for.
+type placeholders map[uint64]*placeholder
 
-func (d dummies) close() {
+func (d placeholders) close() {
 	for _, one := range d {
 		one.close()
 	}
 	clear(d)
 }
 
-func dummyFor(s *Socket) (*dummy, error) {
-	d, err := newDummy(s.Key, s.NonBlock)
+func placeholderFor(s *Socket) (*placeholder, error) {
+	d, err := newPlaceholder(s.Key, s.NonBlock)
 	if err != nil {
 		return nil, err
 	}
@@ -27,9 +27,9 @@ func dummyFor(s *Socket) (*dummy, error) {
 	return d, nil
 }
 
-// dummiesFor returns one for each socket: those of have, which it takes out of there, and new ones. On an error it has taken, and made, none.
-func dummiesFor(sockets []*Socket, have dummies) (dummies, error) {
-	all, made := make(dummies, len(sockets)), make(dummies)
+// placeholdersFor returns one for each socket: those of have, which it takes out of there, and new ones. On an error it has taken, and made, none.
+func placeholdersFor(sockets []*Socket, have placeholders) (placeholders, error) {
+	all, made := make(placeholders, len(sockets)), make(placeholders)
 	for _, s := range sockets {
 		if d := have[s.Inode]; d != nil {
 			all[s.Inode] = d
@@ -38,7 +38,7 @@ func dummiesFor(sockets []*Socket, have dummies) (dummies, error) {
 		if made[s.Inode] != nil {
 			continue
 		}
-		d, err := dummyFor(s)
+		d, err := placeholderFor(s)
 		if err != nil {
 			made.close()
 			return nil, err
@@ -53,7 +53,7 @@ func dummiesFor(sockets []*Socket, have dummies) (dummies, error) {
 }
 
 // takePrepared hands over what was prepared.
-func (t *Tracker) takePrepared() dummies {
+func (t *Tracker) takePrepared() placeholders {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	have := t.prepared
@@ -61,11 +61,11 @@ func (t *Tracker) takePrepared() dummies {
 	return have
 }
 
-// prepareGate makes the dummies for a gate on these sockets, or none.
+// prepareGate makes the placeholders for a gate on these sockets, or none.
 func (t *Tracker) prepareGate(sockets []*Socket) error {
 	have := t.takePrepared()
 	defer func() { have.close() }()
-	all, err := dummiesFor(sockets, have)
+	all, err := placeholdersFor(sockets, have)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (t *Tracker) prepareGate(sockets []*Socket) error {
 }
 
 // keepPrepared puts back what a gate has not needed yet. Once the generation is over nothing is needed.
-func (t *Tracker) keepPrepared(left dummies) {
+func (t *Tracker) keepPrepared(left placeholders) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -87,9 +87,9 @@ func (t *Tracker) keepPrepared(left dummies) {
 	t.prepared = left
 }
 
-// takeReturning puts into have the dummies of these sockets that processes have still from an earlier gate, in place of those that were
+// takeReturning puts into have the placeholders of these sockets that processes have still from an earlier gate, in place of those that were
 // prepared.
-func (t *Tracker) takeReturning(sockets []*Socket, have dummies) {
+func (t *Tracker) takeReturning(sockets []*Socket, have placeholders) {
 	for _, s := range sockets {
 		d := t.gatedAgain(s.Inode)
 		if d == nil {

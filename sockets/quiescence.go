@@ -12,17 +12,17 @@ import (
 const DatagramQuiet = 300 * time.Millisecond
 
 // A question that a datagram brought leaves no trace that could be seen from outside, until it is answered. So a generation that was gated on
-// datagram sockets is given a moment: until none of its threads has run for as long as Tracker.rest, but no longer than that and calmLimit. A program
+// datagram sockets is given a moment: until none of its threads has run for as long as Tracker.rest, but no longer than that and quiescenceLimit. A program
 // that has to ask others first, as a resolver does, sleeps meanwhile: so it is as long as a question around the world takes. Where it asks by a
 // socket that it makes for that, this can be seen: see questions.
 const (
-	calmLimit = 3 * time.Second
+	quiescenceLimit = 3 * time.Second
 	// questionLimit: a socket that is open for longer is no question.
 	questionLimit = 10 * time.Second
 )
 
-// calm is how long a generation has done nothing.
-type calm struct {
+// quiescence is how long a generation has done nothing.
+type quiescence struct {
 	began    time.Time // when it was first looked at
 	since    time.Time // when it was first seen with these switches
 	switches uint64
@@ -34,17 +34,17 @@ func (d *drain) quiet() bool {
 		return true
 	}
 	now, switches := time.Now(), contextSwitches(d.t.pids())
-	c := &d.calm
+	c := &d.quiescence
 	if c.began.IsZero() {
 		c.began = now
 	}
 	if c.since.IsZero() || switches != c.switches {
 		c.since, c.switches = now, switches
 	}
-	if now.Sub(c.since) < d.t.rest && now.Sub(c.began) < calmLimit+d.t.rest {
+	if now.Sub(c.since) < d.t.rest && now.Sub(c.began) < quiescenceLimit+d.t.rest {
 		return false
 	}
-	return now.Sub(c.began) >= questionLimit || len(d.t.questions(d.diag, d.t.pids(), d.g, now.Sub(c.began) < calmLimit)) == 0
+	return now.Sub(c.began) >= questionLimit || len(d.t.questions(d.diag, d.t.pids(), d.g, now.Sub(c.began) < quiescenceLimit)) == 0
 }
 
 // contextSwitches counts how often the threads of the processes have been taken off a processor, by themselves or not: it grows whenever one of

@@ -12,14 +12,14 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-// impossible is a socket that no dummy can stand for: there is no such family.
+// impossible is a socket that no placeholder can stand for: there is no such family.
 func impossible() *Socket {
 	return &Socket{Key: sockaddr.Key{Address: sockaddr.Address{Family: 255}, Type: unix.SOCK_STREAM}, Inode: 1, fd: -1}
 }
 
-// TestFaultB4AllDummiesOrNone: where one dummy can't be made the gate is set for no socket, not for those before it, and those that were made
+// TestFaultB4AllPlaceholdersOrNone: where one placeholder can't be made the gate is set for no socket, not for those before it, and those that were made
 // for it beforehand stay.
-func TestFaultB4AllDummiesOrNone(t *testing.T) {
+func TestFaultB4AllPlaceholdersOrNone(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		g := launch(t, 1, level, nil, NewKnocks(), 0)
 		first, second := g.listenOn(t, loopback, 0), g.listenOn(t, loopback, unix.SOCK_NONBLOCK)
@@ -29,14 +29,14 @@ func TestFaultB4AllDummiesOrNone(t *testing.T) {
 		}
 		defer p.Close()
 		if n := len(g.tracker.prepared); n != 2 {
-			t.Errorf("%d dummies were made for 2 sockets", n)
+			t.Errorf("%d placeholders were made for 2 sockets", n)
 		}
 		if err := g.tracker.Gate(t.Context(), append(p.sockets[:2:2], impossible())); err == nil {
-			t.Fatal("a gate with a socket that no dummy can stand for")
+			t.Fatal("a gate with a socket that no placeholder can stand for")
 		}
 		// What was made for it is closed: TestMain finds what is left open. Levels run side by side, so descriptors can't be counted here.
 		if n := len(g.tracker.prepared); n != 2 {
-			t.Errorf("%d dummies are left for 2 sockets", n)
+			t.Errorf("%d placeholders are left for 2 sockets", n)
 		}
 		for _, s := range []service{first, second} {
 			if g.tracker.gate.has(g.inode(t, s.fd)) {
@@ -55,12 +55,12 @@ func TestFaultB4AllDummiesOrNone(t *testing.T) {
 			t.Error(err)
 		}
 		if n := len(g.tracker.prepared); n != 0 {
-			t.Errorf("%d dummies are left", n)
+			t.Errorf("%d placeholders are left", n)
 		}
 	})
 }
 
-// TestFaultB4Released: a restart that has failed leaves no dummy.
+// TestFaultB4Released: a restart that has failed leaves no placeholder.
 func TestFaultB4Released(t *testing.T) {
 	g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 	g.listenOn(t, loopback, 0)
@@ -70,9 +70,9 @@ func TestFaultB4Released(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.tracker.Yield(p)
+		g.tracker.HandOver(p)
 		p.Close()
-		g.tracker.Yield(nil)
+		g.tracker.HandOver(nil)
 		if n := openDescriptors(t); n != before {
 			t.Errorf("%d descriptors are open, %d were before", n, before)
 		}

@@ -21,7 +21,7 @@ import (
 
 // The kernel tells one of those who wait with EPOLLEXCLUSIVE of a client. Where that one is gated before it has accepted, the new generation is
 // told all the same.
-func TestRouseAtTheGate(t *testing.T) {
+func TestWakeAtTheGate(t *testing.T) {
 	eachLevel(t, func(t *testing.T, level notify.Level) {
 		wait := func(g *generation, fd int) *puppets.Pending {
 			set := g.Must(t, 0, unix.SYS_EPOLL_CREATE1, 0)
@@ -40,8 +40,8 @@ func TestRouseAtTheGate(t *testing.T) {
 		}
 		gated, cancel := context.WithCancel(t.Context())
 		over := make(chan struct{})
-		rouse := r.preserved.Rouse()
-		go func() { rouse(gated); close(over) }()
+		wake := r.preserved.Wake()
+		go func() { wake(gated); close(over) }()
 		r.gate(t)
 		cancel()
 		if got := r.old.Call(t, 0, unix.SYS_ACCEPT4, r.fd, 0, 0, 0); got.Errno != unix.EAGAIN {
@@ -61,7 +61,7 @@ func TestRouseAtTheGate(t *testing.T) {
 }
 
 // A client that nobody was woken for: somebody is, by one more connection.
-func TestRouse(t *testing.T) {
+func TestWake(t *testing.T) {
 	t.Parallel()
 	for _, listen := range append([]string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"}, linkLocals()...) {
 		t.Run(listen, func(t *testing.T) {
@@ -95,12 +95,12 @@ func TestRouse(t *testing.T) {
 			p := &Preserved{sockets: []*Socket{s}}
 			ctx, cancel := context.WithCancel(context.Background())
 			over := make(chan struct{})
-			rouse := p.Rouse()
+			wake := p.Wake()
 			p.ReleaseClaimed()
-			go func() { rouse(ctx); close(over) }()
+			go func() { wake(ctx); close(over) }()
 			waiting := func() uint32 { q := queue{fd: int(raw.Fd()), key: key}; return q.waiting() }
 
-			time.Sleep(4 * longestRousePause) // nobody waits: nobody is roused
+			time.Sleep(4 * longestWakePause) // nobody waits: nobody is woken
 			if n := waiting(); n != 0 {
 				t.Errorf("%d connections out of nowhere", n)
 			}
@@ -111,7 +111,7 @@ func TestRouse(t *testing.T) {
 			defer c.Close()
 			for limit := time.Now().Add(patience); waiting() < 2; time.Sleep(time.Millisecond) {
 				if time.Now().After(limit) {
-					t.Fatal("nobody was roused")
+					t.Fatal("nobody was woken")
 				}
 			}
 			cancel()
@@ -166,10 +166,10 @@ func TestFaultD10LinkLocal(t *testing.T) {
 	}
 }
 
-func TestRouseUnix(t *testing.T) {
+func TestWakeUnix(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"unix", "unixpacket"} {
-		for _, name := range []string{filepath.Join(t.TempDir(), "s"), "\x00huptime-rouse-" + network + strconv.Itoa(unix.Getpid())} {
+		for _, name := range []string{filepath.Join(t.TempDir(), "s"), "\x00huptime-wake-" + network + strconv.Itoa(unix.Getpid())} {
 			kind := map[string]int{"unix": unix.SOCK_STREAM, "unixpacket": unix.SOCK_SEQPACKET}[network]
 			g := launch(t, 1, notify.LevelListeners, nil, NewKnocks(), 0)
 			fd := g.listenUnix(t, kind|unix.SOCK_NONBLOCK, name)
@@ -178,11 +178,11 @@ func TestRouseUnix(t *testing.T) {
 			puppets.DialUnix(t, network, name)
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
-			p.Rouse()(over)
+			p.Wake()(over)
 			g.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
 			// Looks that find the client still there make more connections than one.
-			roused := g.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
-			readsEnd(t, g.puppet, 0, roused)
+			woken := g.Must(t, 0, unix.SYS_ACCEPT4, fd, 0, 0, 0)
+			readsEnd(t, g.puppet, 0, woken)
 			if name[0] != 0 {
 				g.unlink(t, name)
 			}

@@ -10,7 +10,7 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-// loopbackAt is where TCP dummies are. As IPv6 has it: containers often have IPv6 without one address of it (Docker's
+// loopbackAt is where TCP placeholders are. As IPv6 has it: containers often have IPv6 without one address of it (Docker's
 // net.ipv6.conf.all.disable_ipv6), and services listen on [::] there.
 func loopbackAt(family, port int) unix.Sockaddr {
 	if family == unix.AF_INET6 {
@@ -23,8 +23,8 @@ func loopbackAt(family, port int) unix.Sockaddr {
 // net.ipv4.ip_default_ttl says.
 const farthest = 255
 
-// openTCP gives the dummy a port, the kernel's choice, and lets it listen behind a closed door.
-func (d *dummy) openTCP() error {
+// openTCP gives the placeholder a port, the kernel's choice, and lets it listen behind a closed door.
+func (d *placeholder) openTCP() error {
 	// Before it listens, so that there is no moment in which it could be reached. Beside the door, for what that
 	// leaves: packets must have come no hop and say so (ip(7), IP_MINTTL, Linux 2.6.34; for TCP over IPv4, whatever the
 	// socket's family).
@@ -36,7 +36,7 @@ func (d *dummy) openTCP() error {
 }
 
 // openBehind does that behind the filter, or where that failed behind a decoy.
-func (d *dummy) openBehind(noFilter error) (err error) {
+func (d *placeholder) openBehind(noFilter error) (err error) {
 	port := 0
 	if noFilter != nil {
 		decoy, at, err := newDecoy(d.family)
@@ -83,7 +83,7 @@ func portOf(fd int) (int, error) {
 // On loopback the three-way handshake is mostly over when connect returns. On a busy machine the packets may be left to
 // ksoftirqd; a client that closes before would be none. (With 25 threads that could run on 2 processors more than
 // 100 ms were seen.) Then it returns, for a call may be waiting for its answer, and the rest follows.
-func (d *dummy) enterTCP() error {
+func (d *placeholder) enterTCP() error {
 	// Of a listening socket these are how many wait and how many may (tcp_get_info in net/ipv4/tcp.c). Where it is full
 	// there is one for everybody, and another would be waited for in vain.
 	info, err := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -108,9 +108,9 @@ func (d *dummy) enterTCP() error {
 
 // caller is the client of a phantom.
 type caller struct {
-	from *dummy // to which it connects
-	fd   int    // owned
-	port uint32 // 0 where the door is not open to it
+	from *placeholder // to which it connects
+	fd   int          // owned
+	port uint32       // 0 where the door is not open to it
 }
 
 func (c *caller) open() (err error) {
@@ -132,7 +132,7 @@ func (c *caller) open() (err error) {
 	return c.from.let.add(c.from.closed, c.port)
 }
 
-// follow waits elsewhere for the handshake. It takes the caller. The dummy may be closed meanwhile.
+// follow waits elsewhere for the handshake. It takes the caller. The placeholder may be closed meanwhile.
 func (c *caller) follow() error {
 	own, err := c.from.copy()
 	if err != nil {

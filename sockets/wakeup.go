@@ -13,28 +13,28 @@ import (
 
 // How often the queues are looked at: soon at first, for a client that a look finds and the next one too may be one that nobody was woken for.
 const (
-	shortestRousePause = 5 * time.Millisecond
-	longestRousePause  = 50 * time.Millisecond
-	// lastRouseLooks is how many looks there are, from the shortest pause on, once what makes it necessary is over.
-	lastRouseLooks = 5
+	shortestWakePause = 5 * time.Millisecond
+	longestWakePause  = 50 * time.Millisecond
+	// lastWakeLooks is how many looks there are, from the shortest pause on, once what makes it necessary is over.
+	lastWakeLooks = 5
 )
 
-// Rouse sees to it that no client is forgotten while another generation than the one that has claimed the sockets gives them up, be it that it is
+// Wake sees to it that no client is forgotten while another generation than the one that has claimed the sockets gives them up, be it that it is
 // gated or that it ends, and returns a function that does it, until ctx has ended and a little longer.
 //
 // Of those who wait for a socket with EPOLLEXCLUSIVE (epoll_ctl(2); nginx does) the kernel tells one of a client, and the others of the next. If the
-// one was told and then does not accept, because it was given a dummy meanwhile, or is on its way out, or may not be gated
+// one was told and then does not accept, because it was given a placeholder meanwhile, or is on its way out, or may not be gated
 // and goes on to be told, then nobody else has been told of the client, until the next one comes. Where none comes by itself, this makes one: a connection
 // that is closed at once. It wakes somebody up, who then finds the others.
 //
 // The function has duplicates of its own of the claimed sockets, and closes them. Vsock sockets are left out: few kernels have a way to connect from here.
-func (p *Preserved) Rouse() func(ctx context.Context) {
-	return RouseAt(p.Claimed())
+func (p *Preserved) Wake() func(ctx context.Context) {
+	return WakeAt(p.Claimed())
 }
 
-// RouseAt is Preserved.Rouse for these sockets, of which it has duplicates of its own: on the way back (Tracker.Ungate) it is the generation that was to
+// WakeAt is Preserved.Wake for these sockets, of which it has duplicates of its own: on the way back (Tracker.Ungate) it is the generation that was to
 // take over which gives them up.
-func RouseAt(sockets []*Socket) func(ctx context.Context) {
+func WakeAt(sockets []*Socket) func(ctx context.Context) {
 	var queues []queue
 	for _, s := range sockets {
 		if s.Key.IsDatagram() || s.Key.Address.Family == unix.AF_VSOCK {
@@ -54,14 +54,14 @@ func RouseAt(sockets []*Socket) func(ctx context.Context) {
 		if len(queues) == 0 {
 			return
 		}
-		wait := shortestRousePause
-		for ; ctx.Err() == nil; wait = min(2*wait, longestRousePause) {
-			rouse(queues)
+		wait := shortestWakePause
+		for ; ctx.Err() == nil; wait = min(2*wait, longestWakePause) {
+			wake(queues)
 			pause(ctx, wait)
 		}
-		wait = shortestRousePause
-		for range lastRouseLooks {
-			rouse(queues)
+		wait = shortestWakePause
+		for range lastWakeLooks {
+			wake(queues)
 			time.Sleep(wait)
 			wait *= 2
 		}
@@ -118,7 +118,7 @@ func (q *queue) close() {
 	}
 }
 
-func rouse(queues []queue) {
+func wake(queues []queue) {
 	for i := range queues {
 		q := &queues[i]
 		n := q.waiting()

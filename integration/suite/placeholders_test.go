@@ -96,9 +96,9 @@ func drainingWith(t *testing.T, level string, s service, options ...option) (pid
 	return pid, h, held
 }
 
-// TestFaultD1Dummies: what a draining generation listens on can be reached by nobody; above all not by those whom the
+// TestFaultD1Placeholders: what a draining generation listens on can be reached by nobody; above all not by those whom the
 // permissions of the unix socket that it stands for keep out.
-func TestFaultD1Dummies(t *testing.T) {
+func TestFaultD1Placeholders(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) service{
 		"path":     func(t *testing.T) service { path := shortDir(t) + "/s"; return unixPython(t, path, path) },
 		"abstract": func(t *testing.T) service { name := "@" + shortDir(t); return unixPython(t, name, name) },
@@ -114,22 +114,22 @@ func TestFaultD1Dummies(t *testing.T) {
 					own = port
 				}
 				if level == "connections" && name != "Go" {
-					h.await("listening socket swapped for a dummy", 1) // when it accepts the next time, if it did not when it was gated
+					h.await("listening socket swapped for a placeholder", 1) // when it accepts the next time, if it did not when it was gated
 				}
-				dummies := listeningSockets(t, pid)
+				placeholders := listeningSockets(t, pid)
 				if level == "connections" && name == "Go" {
-					// It waits in epoll, where its entry is silenced: it gets a dummy when it accepts.
-					dummies = slices.DeleteFunc(dummies, func(d string) bool { return d == own })
-				} else if len(dummies) == 0 || slices.Contains(dummies, own) {
-					t.Fatalf("the old generation has no dummy for %s: %q", own, dummies)
+					// It waits in epoll, where its entry is silenced: it gets a placeholder when it accepts.
+					placeholders = slices.DeleteFunc(placeholders, func(d string) bool { return d == own })
+				} else if len(placeholders) == 0 || slices.Contains(placeholders, own) {
+					t.Fatalf("the old generation has no placeholder for %s: %q", own, placeholders)
 				}
-				for _, d := range dummies {
+				for _, d := range placeholders {
 					if strings.HasPrefix(d, "@") {
-						t.Errorf("a dummy is in the abstract namespace: %s", d)
+						t.Errorf("a placeholder is in the abstract namespace: %s", d)
 					}
 				}
-				if answered := intrude(t, dummies); len(answered) > 0 {
-					t.Errorf("%d dummies at %q, of which %q", len(dummies), dummies, answered)
+				if answered := intrude(t, placeholders); len(answered) > 0 {
+					t.Errorf("%d placeholders at %q, of which %q", len(placeholders), placeholders, answered)
 				}
 				if _, err := s.ask(held); err != nil {
 					t.Errorf("the connection that it drains: %v", err)
@@ -147,7 +147,7 @@ func TestFaultD1Dummies(t *testing.T) {
 	}
 }
 
-// TestFaultD1ReadOnly: where no directory can be written to, the dummy of a unix socket is a TCP socket, as closed as
+// TestFaultD1ReadOnly: where no directory can be written to, the placeholder of a unix socket is a TCP socket, as closed as
 // any; restarts lose nobody.
 func TestFaultD1ReadOnly(t *testing.T) {
 	unshare := program(t, "unshare")
@@ -168,16 +168,16 @@ func TestFaultD1ReadOnly(t *testing.T) {
 			cmd.Env = append(cmd.Env, "TMPDIR=/tmp")
 		})
 		if level == "connections" {
-			h.await("listening socket swapped for a dummy", 1)
+			h.await("listening socket swapped for a placeholder", 1)
 		}
-		dummies := listeningSockets(t, pid)
-		if len(dummies) != 1 {
-			t.Fatalf("dummies: %q", dummies)
+		placeholders := listeningSockets(t, pid)
+		if len(placeholders) != 1 {
+			t.Fatalf("placeholders: %q", placeholders)
 		}
-		if _, err := strconv.Atoi(dummies[0]); err != nil {
-			t.Errorf("the dummy is no TCP socket: %q", dummies)
+		if _, err := strconv.Atoi(placeholders[0]); err != nil {
+			t.Errorf("the placeholder is no TCP socket: %q", placeholders)
 		}
-		if answered := intrude(t, dummies); len(answered) > 0 {
+		if answered := intrude(t, placeholders); len(answered) > 0 {
 			t.Errorf("%q", answered)
 		}
 		l := startLoad(t, s.addr, s.ask, 1)

@@ -11,7 +11,7 @@ import (
 	"huptime/sockets/sockaddr"
 )
 
-// dummy is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a
+// placeholder is what a gated generation has in place of a preserved socket: a listening socket that nobody can reach, or a
 // datagram socket without a name. A program that accepts from it would answer whoever got there, past the permissions
 // of the socket that it stands for; so:
 //
@@ -20,7 +20,7 @@ import (
 //   - datagrams: it has no name, and what is sent to the one that it gets when a program answers from it is dropped.
 //
 // It owns its descriptors.
-type dummy struct {
+type placeholder struct {
 	fd       int
 	inode    uint64
 	stands   uint64 // inode of the socket that it stands for
@@ -39,36 +39,36 @@ type dummy struct {
 }
 
 // unseen tells whether such a process may have it.
-func (d *dummy) unseen() bool { return len(d.numbers) > 0 }
+func (d *placeholder) unseen() bool { return len(d.numbers) > 0 }
 
 // waits tells whether a connection waits in its queue, or comes in that time.
-func (d *dummy) waits(limit time.Duration) bool {
+func (d *placeholder) waits(limit time.Duration) bool {
 	polled := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(polled, int(limit/time.Millisecond))
 	return n > 0
 }
 
-// newDummy makes one of the key's family and type, as blocking as the socket that it stands for.
+// newPlaceholder makes one of the key's family and type, as blocking as the socket that it stands for.
 // For a vsock socket it is a unix one: few kernels have a loopback for these, and any port can be
 // reached from the host. For a unix one it is a TCP one where no directory can be written to: phantoms, which
 // are all that is ever accepted from it, have another kind of address then, and end as soon.
-func newDummy(k sockaddr.Key, nonblock bool) (*dummy, error) {
+func newPlaceholder(k sockaddr.Key, nonblock bool) (*placeholder, error) {
 	family, kind := int(k.Address.Family), k.Type
 	if family == unix.AF_VSOCK {
 		family = unix.AF_UNIX
 	}
-	d, err := makeDummy(family, kind, nonblock)
+	d, err := makePlaceholder(family, kind, nonblock)
 	if errors.Is(err, errNoDirectory) {
-		d, err = makeDummy(unix.AF_INET, unix.SOCK_STREAM, nonblock)
+		d, err = makePlaceholder(unix.AF_INET, unix.SOCK_STREAM, nonblock)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot make a dummy socket: %w", err)
+		return nil, fmt.Errorf("cannot make a placeholder socket: %w", err)
 	}
 	return d, nil
 }
 
-func makeDummy(family, kind int, nonblock bool) (*dummy, error) {
-	d := &dummy{
+func makePlaceholder(family, kind int, nonblock bool) (*placeholder, error) {
+	d := &placeholder{
 		nonblock: nonblock, family: family, kind: kind, file: -1,
 		numbers: make(map[int]bool), let: newAdmitted(),
 	}
@@ -91,7 +91,7 @@ func makeDummy(family, kind int, nonblock bool) (*dummy, error) {
 	return d, nil
 }
 
-func (d *dummy) open() (err error) {
+func (d *placeholder) open() (err error) {
 	switch {
 	case d.kind == unix.SOCK_DGRAM:
 		// Unbound: nothing can be sent to it. But a program that answers from it gets a port for it, which is to be as
@@ -105,16 +105,16 @@ func (d *dummy) open() (err error) {
 	return errors.Join(err, d.identify())
 }
 
-func (d *dummy) identify() error {
+func (d *placeholder) identify() error {
 	var st unix.Stat_t
 	err := unix.Fstat(d.fd, &st)
 	d.inode = st.Ino
 	return os.NewSyscallError("fstat", err)
 }
 
-// limitLike gives the dummy the time after which a call that waits for a datagram returns in vain (SO_RCVTIMEO): programs
+// limitLike gives the placeholder the time after which a call that waits for a datagram returns in vain (SO_RCVTIMEO): programs
 // look then whether they are to end.
-func (d *dummy) limitLike(s *Socket) {
+func (d *placeholder) limitLike(s *Socket) {
 	fd, ok := s.copy()
 	if !ok {
 		return
@@ -130,7 +130,7 @@ func (d *dummy) limitLike(s *Socket) {
 // mind are everyday business. A program that does nothing but accept takes it
 // and waits on. A program that was told "readable" by poll or select, while somebody else
 // took the connection, would hang in accept without it, and all its clients with it.
-func (d *dummy) phantom() error {
+func (d *placeholder) phantom() error {
 	if d.family != unix.AF_UNIX {
 		return d.enterTCP()
 	}
@@ -143,7 +143,7 @@ func (d *dummy) phantom() error {
 }
 
 // copy has descriptors of its own.
-func (d *dummy) copy() (*dummy, error) {
+func (d *placeholder) copy() (*placeholder, error) {
 	other := *d
 	other.fd, other.closed, other.file = -1, nil, -1
 	var err error
@@ -168,8 +168,8 @@ func duplicated(fd int) (int, error) {
 	return dup, nil
 }
 
-// close gives the supervisor's descriptors back; the generation's own copies of the dummy live on.
-func (d *dummy) close() {
+// close gives the supervisor's descriptors back; the generation's own copies of the placeholder live on.
+func (d *placeholder) close() {
 	if d.fd >= 0 {
 		unix.Close(d.fd)
 	}
