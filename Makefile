@@ -37,7 +37,7 @@ build: deps ## build bin/huptime, static and stripped
 test: build unit integration ## install what is missing, build, run the unit tests and the integration tests
 
 unit: deps ## run the unit tests with the race detector; they need no privileges
-	$(GOTEST) -race -count=1 -timeout 10m $$(go list ./... | grep -v '^huptime/integration')
+	$(GOTEST) -race -count=1 -timeout 10m $$(go list ./... | grep -v '/integration')
 	@# What is written for the other architecture, as far as it needs neither cgo nor ptrace: tests that do skip.
 	@if [[ $$(go env GOHOSTARCH) == amd64 ]]; then set -x; \
 		GOARCH=arm64 CGO_ENABLED=0 $(GOTEST) -count=1 -timeout 3m -exec qemu-aarch64-static ./internal/abi ./internal/remote; fi

@@ -1,4 +1,4 @@
-module huptime
+module github.com/huptime/huptime
 
 go 1.26.0
 

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 // inheritorName starts this binary to say what [Inherited] finds.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/activation"
+	"github.com/huptime/huptime/internal/activation"
 )
 
 // launcherName is argv[0] of a launcher. No shell or path look-up makes one

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // watched is the least number of the descriptors that these tests look at: whatever the Go

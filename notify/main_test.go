@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/leak"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/leak"
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // patience is how long a test waits for what must happen. What it waits for takes milliseconds.

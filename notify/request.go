@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 	"os"
 
 	"golang.org/x/sys/unix"

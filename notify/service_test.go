@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 var connections = sync.OnceValues(func() (Program, error) { return BuildFilter(LevelConnections, WithUnlink, WithRename) })

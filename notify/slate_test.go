@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 type commandResult struct {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // maxCheckOutput bounds what is kept of a check's output, in bytes: its end, where the reason is.

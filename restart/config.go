@@ -6,9 +6,9 @@ import (
 	"syscall"
 	"time"
 
-	"huptime/internal/probe"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/probe"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // Mode is when the new generation of a restart starts.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // gone notes that every process of g has ended.

@@ -1,6 +1,6 @@
 package restart
 
-import "huptime/internal/proc"
+import "github.com/huptime/huptime/internal/proc"
 
 // Exit statuses of huptime's own. All others are the service's.
 const (

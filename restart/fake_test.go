@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"huptime/internal/signals"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/signals"
+	"github.com/huptime/huptime/sockets"
 )
 
 // world is a host of fake processes, on fake time (testing/synctest): no test here sleeps.

@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/permission"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/permission"
+	"github.com/huptime/huptime/notify"
 )
 
 // lostPrivileges warns of privileges that the service's file would give it (file capabilities, set-user-ID, set-group-ID), and that it does not get: without

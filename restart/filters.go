@@ -1,8 +1,8 @@
 package restart
 
 import (
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // asked is what the filter of a generation asks about beyond what all do.

@@ -3,7 +3,7 @@ package restart
 import (
 	"time"
 
-	"huptime/sockets"
+	"github.com/huptime/huptime/sockets"
 )
 
 // gap is the time in which no generation serves: in exec mode from the moment when the old one is gated until the new one is

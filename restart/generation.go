@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"huptime/sockets"
+	"github.com/huptime/huptime/sockets"
 )
 
 // state is where a generation is in its life; the package's comment has the

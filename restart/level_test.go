@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/remote"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
 )
 
 // Yama's scopes, on kernels that may not have it: what huptime meets under each.

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proctree"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/proctree"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // live is a generation of real processes. It implements process.

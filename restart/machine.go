@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"huptime/sockets"
+	"github.com/huptime/huptime/sockets"
 )
 
 // machine is the state of everything. One goroutine owns it: run. All that

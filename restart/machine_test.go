@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // twoGenerations brings the world to where generation 2 serves and generation 1 drains.

@@ -3,7 +3,7 @@ package restart
 import (
 	"syscall"
 
-	"huptime/internal/oom"
+	"github.com/huptime/huptime/internal/oom"
 )
 
 // oomKills asks the host.

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"huptime/internal/probe"
-	"huptime/internal/sdnotify"
+	"github.com/huptime/huptime/internal/probe"
+	"github.com/huptime/huptime/internal/sdnotify"
 )
 
 // manager is the service manager that has started huptime, as far as it wants to be notified (sd_notify(3)). The service never hears of it: it is

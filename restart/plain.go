@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proctree"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/proctree"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // goPlain makes the configuration one without huptime's help (Config.BestEffort), if the reason is one.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 func withoutHelp(c *Config) { execMode(c); c.plain = true }

@@ -4,10 +4,10 @@ import (
 	"os"
 	"slices"
 
-	"huptime/internal/envfile"
-	"huptime/internal/proctree"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/envfile"
+	"github.com/huptime/huptime/internal/proctree"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // setting is what the service is started in and the check is run in: read and resolved anew each time, so

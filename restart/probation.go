@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"huptime/sockets"
+	"github.com/huptime/huptime/sockets"
 )
 
 // probation is the time in which a new generation serves and the old one, which is gated and not stopped, can take over again

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/probe"
+	"github.com/huptime/huptime/internal/probe"
 )
 
 // prober asks a generation what Config.Probes name.

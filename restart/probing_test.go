@@ -3,7 +3,7 @@ package restart
 import (
 	"testing"
 
-	"huptime/internal/probe"
+	"github.com/huptime/huptime/internal/probe"
 )
 
 // Who has sockets of their own: with a probe that connects, and in exec mode with anything that says when it is ready.

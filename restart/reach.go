@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Signal implements process. It does not wait for anybody: orphans that have not knocked yet get the signal when they have.

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/remote"
+	"github.com/huptime/huptime/internal/remote"
 )
 
 // reap implements host. It runs on the machine's goroutine, and tells those who watch a child.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/internal/signals"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/signals"
 )
 
 // Wrappers that do not become the service (sh, su, npm, make) stand between it and the stop signal. Some end by the signal and leave

@@ -6,9 +6,9 @@ import (
 	"syscall"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/internal/signals"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/signals"
+	"github.com/huptime/huptime/sockets"
 )
 
 type sigNumber = syscall.Signal

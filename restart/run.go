@@ -13,14 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/pool"
-	"huptime/internal/probe"
-	"huptime/internal/proc"
-	"huptime/internal/proctree"
-	"huptime/internal/sdnotify"
-	"huptime/internal/terminal"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/pool"
+	"github.com/huptime/huptime/internal/probe"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proctree"
+	"github.com/huptime/huptime/internal/sdnotify"
+	"github.com/huptime/huptime/internal/terminal"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // Run runs the service until it ends and returns huptime's exit status. The

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/signals"
+	"github.com/huptime/huptime/internal/signals"
 )
 
 // inbox holds the channels on which signals come. Each kind has its own, so

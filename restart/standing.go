@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"huptime/internal/activation"
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/activation"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // takeStanding takes what huptime was handed by LISTEN_FDS and opens what it is to listen on itself. It returns the other descriptors

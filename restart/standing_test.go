@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"huptime/sockets"
+	"github.com/huptime/huptime/sockets"
 )
 
 // Every generation may claim what huptime holds for its whole life, however it comes to be started, and nothing closes it.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/permission"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/permission"
 )
 
 // removals are the files of Config.Unlink by the directories in which they were first found. The service may be able to put another directory, or a

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets"
 )
 
 // watch answers the connect calls of a probe's command, so that they reach the generation that is asked about: see

@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/waitstate"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/waitstate"
 )
 
 // eachABI runs a test with a process of each ABI of the machine; file is its descriptor 3. lines are what it says.
@@ -30,7 +30,7 @@ func eachABI(t *testing.T, does string, test func(t *testing.T, code abi.ABI, pi
 	for code, goarch := range architectures {
 		t.Run(code.String(), func(t *testing.T) {
 			binary := filepath.Join(t.TempDir(), "program")
-			build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "huptime/internal/remote/program")
+			build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "github.com/huptime/huptime/internal/remote/program")
 			build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+goarch)
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)

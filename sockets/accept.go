@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
 )
 
 // accept lets the call run. While the generation starts, it is the sign that

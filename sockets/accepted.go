@@ -1,8 +1,8 @@
 package sockets
 
 import (
-	"huptime/internal/proc"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // A server under load may never be seen to wait: its thread finds a client in the queue each time, and is seen to serve. But then it holds

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // Runtimes that watch all their sockets edge-triggered (Go's, tokio) put a listening socket into their epoll set when it listens, and a thread

@@ -2,8 +2,8 @@ package sockets
 
 import (
 	"encoding/binary"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 
 	"golang.org/x/sys/unix"
 )

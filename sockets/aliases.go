@@ -3,10 +3,10 @@ package sockets
 import (
 	"errors"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // aliases is what else a process has of the socket that it is about to bind: other descriptors of it (a program may listen on a duplicate

@@ -6,9 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
 )
 
 // Duplicates that the service has made of its socket before it binds it, and entries in epoll sets, are the preserved socket's afterwards.

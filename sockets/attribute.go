@@ -1,6 +1,6 @@
 package sockets
 
-import "huptime/internal/proc"
+import "github.com/huptime/huptime/internal/proc"
 
 // attribute finds out which of the accepted connections are this generation's:
 // those that one of its processes holds. Between the moment when the new

@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // bind answers bind(fd, address, length). A bind on the address of a preserved

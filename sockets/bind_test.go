@@ -6,9 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // wildcard is any IPv4 address.

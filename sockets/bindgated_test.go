@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // A generation that is gated and binds its address anew, with or without SO_REUSEPORT, gets a placeholder: no error, and

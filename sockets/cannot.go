@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // failure is a kind of call that could not be looked at: for what reason, and which call.

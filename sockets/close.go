@@ -7,11 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockaddr"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // The level calls: a notified close says that a descriptor is about to be closed. It has not happened yet when it is notified, and need

@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // TestFaultD9NextHolder: one who has a socket is gone, by a way that only a remote call finds out (pidfd_getfd is denied), can't be reached, or has something

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // Config is what a tracker has to know before its generation makes its first call.

@@ -6,10 +6,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // Many services look, before they bind, whether another instance of theirs runs: they connect to their own address, and refuse to start if

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // stagedKind is a way to have an address.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // How often a drain is looked at: often while it may end soon, rarely later.

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // A connection may end without close(2).

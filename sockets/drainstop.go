@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 
-	"huptime/internal/remote"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
 )
 
 // stop looks once more and sends the stop signal. Under level listeners all processes are frozen

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // Endpoint is an address that the supervisor itself is to listen on (--listen).

@@ -3,7 +3,7 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 	"net"
 	"os"
 	"path/filepath"

@@ -6,13 +6,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/leak"
-	"huptime/internal/proc"
-	"huptime/internal/puppets"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/leak"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // Not parallel: it compares the descriptors of the test's own process.

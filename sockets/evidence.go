@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/sockets/waitstate"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/waitstate"
 )
 
 // sight is what one look at processes has shown of some sockets.

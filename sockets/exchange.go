@@ -6,12 +6,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // trade says which sockets take the place of which others, by the inodes of those that go: placeholders of preserved ones at

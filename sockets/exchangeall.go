@@ -5,9 +5,9 @@ import (
 	"errors"
 	"log/slog"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/sockets/epollset"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/sockets/epollset"
 )
 
 // exchangeAll exchanges sockets in all processes of the generation, until a look finds none that goes. exchanged is

@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // exchangeFor replaces sockets of the generation, given by their inodes, by others of which the supervisor has

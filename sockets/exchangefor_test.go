@@ -6,9 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 // A generation that has waited on a socket of its own gets the preserved one, with the clients that wait there.

@@ -6,10 +6,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // fetch copies descriptor fd of a process into the supervisor, if it is what is wanted, without

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // What the kernel writes is counted, nothing else is, and no name counts.

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"sync"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/epollset"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
 )
 
 // gate is what makes a generation stop accepting on some of its sockets.

@@ -8,10 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 func (r *restarted) refuses(t *testing.T, fd int) {

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // SO_REUSEPORT lets several sockets of one user share an address; the kernel chooses one of the group for each connection or datagram. A new

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // groupOf makes a SO_REUSEPORT group of n sockets of this process at a port of the kernel's choice.

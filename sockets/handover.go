@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"huptime/internal/paths"
+	"github.com/huptime/huptime/internal/paths"
 )
 
 // HandOver says that a successor starts, which may claim what is in to: from now on what is at

@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"sync"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
 )
 
 // hangups knows what the processes of a generation would do on SIGHUP, to which they are deaf: what they asked for

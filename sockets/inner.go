@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // Some services are their own clients: a front process that asks a back process of the same service, a gateway that

@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/remote"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
 )
 
 // helping is the installation of a process's action that runs, and those of its threads that wait for it.

@@ -3,7 +3,7 @@ package sockets
 import (
 	"time"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // An accepted connection may be in no process for a moment: between the kernel's half of an accept and the descriptor, in a message from one process

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"time"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // How often the kept sockets are looked at. A listen that was let through has happened a moment later; a

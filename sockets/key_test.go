@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 func namespace(t *testing.T) uint64 {

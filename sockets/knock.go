@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proctree"
-	"huptime/internal/remote"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proctree"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
 )
 
 // freezeLimit bounds how long a process may take to stop.

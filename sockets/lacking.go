@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // Lacking says in words what the generation has not shown that makes it ready, as of the last look. undropped tells that it has claimed some of its

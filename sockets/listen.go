@@ -6,8 +6,8 @@ import (
 	"math"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
 )
 
 // listen notes the socket as a listening one and lets the call run: on a

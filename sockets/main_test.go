@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/leak"
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/leak"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 // patience is how long a test waits for what must happen. What it waits for takes milliseconds.

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // plainMember joins the SO_REUSEPORT group of a listening socket with a TCP socket of the supervisor's own, to steer the group by: multipath

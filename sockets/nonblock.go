@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets/epollset"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
 )
 
 // O_NONBLOCK belongs to the open file description, which the generations share: an old one must not find the flag of

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // The old generation keeps its O_NONBLOCK until it is gated, gets it back where it serves again, and keeps it where the

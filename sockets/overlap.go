@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // near tells whether a preserved socket has the port of an address, so that it may be in the way of a bind there. It is as cheap as stands.

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // A bind that overlaps an address of the old generation is let through, fails, and is remembered. Where the old one

@@ -5,9 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // kinds are the protocols by the names that the kernel gives them (struct proto in net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c,

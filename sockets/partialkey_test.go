@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // What can't be seen of the caller's socket is taken from the preserved one that it would claim, and from no other.

@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/permission"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/permission"
+	"github.com/huptime/huptime/notify"
 )
 
 // A call that is answered in the kernel's stead must not give its caller what the kernel would have refused.

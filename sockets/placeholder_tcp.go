@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // loopbackAt is where TCP placeholders are. As IPv6 has it: containers often have IPv6 without one address of it (Docker's

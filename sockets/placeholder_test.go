@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 func testPlaceholders(t *testing.T, test func(*testing.T, *placeholder)) {

@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // impossible is a socket that no placeholder can stand for: there is no such family.

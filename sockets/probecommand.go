@@ -11,10 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // ProbeCommand answers the connect calls of one run of a command that asks a staged generation whether it serves.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 // launchCommand starts a puppet as a command that asks a generation whether it serves.

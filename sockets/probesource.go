@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // probeSource are the ports that probes of one generation come from. A client from elsewhere may have the same

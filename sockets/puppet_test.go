@@ -3,7 +3,7 @@ package sockets
 import (
 	"testing"
 
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // puppet is one that makes sockets, see generation_test.go.

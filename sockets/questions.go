@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // A program that can't answer a datagram by itself asks others, and mostly by a socket that it opens for the question:

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // DatagramQuiet is for how long a generation that was gated on datagram sockets must have done nothing, as a rule.

@@ -3,11 +3,11 @@ package sockets
 import (
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // plantRenamed answers a rename by which a starting generation puts a socket of its own, bound under a name that is

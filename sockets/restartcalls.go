@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // How long stopped processes may take to stop, and continued ones to issue

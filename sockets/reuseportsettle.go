@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // settle is called when what the sockets were preserved for is over, and the generation that had them, unless

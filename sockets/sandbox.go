@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"slices"
 
-	"huptime/internal/remote"
+	"github.com/huptime/huptime/internal/remote"
 )
 
 // sandboxed names in the log a process that has a seccomp filter of its own, if one of pids has that had listening sockets when they were

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // A link-local address is of an interface, whichever way that is said.

@@ -10,12 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/waitstate"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/waitstate"
 )
 
 // ErrOpaque says that processes can't be made to stop accepting: they may not be looked into, or

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"time"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/sockets/epollset"
-	"huptime/sockets/sockdiag"
-	"huptime/sockets/waitstate"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/waitstate"
 )
 
 // A datagram socket is what a program takes questions from and what it answers by: from another socket the answer would come

@@ -4,9 +4,9 @@ import (
 	"slices"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // What a generation listens on after it was ready may be a session's own: a passive port of FTP, a port that a client is told to call back. Such

@@ -4,7 +4,7 @@ import (
 	"maps"
 	"time"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 const (

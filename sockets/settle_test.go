@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"huptime/internal/remote"
+	"github.com/huptime/huptime/internal/remote"
 )
 
 // TestUntilSettled: a thread that is frozen is waited for, and for how long it is frozen; one that sleeps, or is at

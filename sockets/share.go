@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // sharing is how several copies of the service in one generation come to one address (--multi): the first

@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // claims fills in what the generation has claimed of the preserved sockets, and returns by inode those that it must be seen to wait on.

@@ -1,8 +1,8 @@
 package sockets
 
 import (
-	"huptime/internal/abi"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/notify"
 )
 
 // The kernel's struct sigaction with SIG_IGN and nothing else, as the last

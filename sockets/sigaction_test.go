@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // The handler is the first word in every layout, and all else is 0: SIG_IGN, no flags, no restorer, an empty mask.

@@ -5,9 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // silence silences entries of epoll sets, for which it needs the sockets: the supervisor's own copies, and after it has given

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"log/slog"
 
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // stage is what a generation has of sockets of its own beside those that were preserved for it.

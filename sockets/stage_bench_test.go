@@ -2,7 +2,7 @@ package sockets
 
 import (
 	"fmt"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 	"os"
 	"testing"
 

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // launchStaged starts a generation with sockets of its own.

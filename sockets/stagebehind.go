@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // errNotNow: there is no reason to stage this bind, and none to speak of it.

@@ -7,9 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // A plant changes O_NONBLOCK for both generations where the new version wants it otherwise than the old one: it belongs to the open file

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // In a gap no generation serves, and clients wait in the preserved sockets. A staged generation that starts there has sockets of its own beside

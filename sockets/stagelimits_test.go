@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // tryBind makes a socket in a puppet and tries to bind it.

@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
 )
 
 // rejoin plants the preserved socket in place of the caller's own, which is about to listen, where the old

@@ -5,10 +5,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // restartSys makes the kernel issue a call anew after a stop or a signal (ERESTARTSYS, include/linux/errno.h;

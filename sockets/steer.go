@@ -5,10 +5,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/notify"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // steer notes that the service attaches a program of its own to the SO_REUSEPORT group of a socket. The call runs.

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"huptime/internal/abi"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/notify"
 )
 
 // Tracker answers the notified calls of one generation and knows its listening

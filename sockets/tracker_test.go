@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 // restarted is a service in the middle of a restart: both generations have the socket.

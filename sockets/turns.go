@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // A generation may need its own sockets to answer its clients: a front process asks a back process of the same service.

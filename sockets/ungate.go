@@ -6,11 +6,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/fdpass"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/fdpass"
 )
 
 // ErrUngated ends AwaitDrained where the generation accepts again.

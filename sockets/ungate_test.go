@@ -9,12 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/internal/puppets"
-	"huptime/notify"
-	"huptime/sockets/epollset"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/epollset"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // gateAndKeep gates the old generation. The supervisor keeps its duplicates, as it does during probation.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
 )
 
 func rawUnix(name string) []byte {

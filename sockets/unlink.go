@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/notify"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/notify"
 )
 
 // unlink answers unlinkat(directory, path, flags), and unlink in its form. What would take away a kept path is

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockaddr"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // Some connections to the service are huptime's own: those that wake somebody up (queue.connect), and probes. They

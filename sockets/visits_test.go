@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/notify"
+	"github.com/huptime/huptime/notify"
 )
 
 // A connection of the supervisor's own that the service has accepted and does not close is not waited for; that of a

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // maxUnixVisits bounds the descriptors that are kept for them.

@@ -3,9 +3,9 @@ package sockets
 import (
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/fdpass"
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/fdpass"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // machineConnections appends to a slice the AF_VSOCK connections of the processes whose local port is one of ports. The kernel lists them by sock_diag

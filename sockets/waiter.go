@@ -6,9 +6,9 @@ import (
 	"io/fs"
 	"time"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
-	"huptime/sockets/waitstate"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/waitstate"
 )
 
 // waiter is a thread that waits in accept on a gated socket since before the

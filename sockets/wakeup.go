@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // How often the queues are looked at: soon at first, for a client that a look finds and the next one too may be one that nobody was woken for.

@@ -13,10 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/puppets"
-	"huptime/notify"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/puppets"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // The kernel tells one of those who wait with EPOLLEXCLUSIVE of a client. Where that one is gated before it has accepted, the new generation is

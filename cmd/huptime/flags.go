@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"huptime/internal/signals"
-	"huptime/notify"
-	"huptime/restart"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/signals"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/restart"
+	"github.com/huptime/huptime/sockets"
 )
 
 // options is what the command line says.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"huptime/internal/probe"
-	"huptime/notify"
-	"huptime/restart"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/probe"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/restart"
+	"github.com/huptime/huptime/sockets"
 )
 
 // TestParse: each flag arrives where it belongs. A flag that has no line here fails the test.

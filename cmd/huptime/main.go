@@ -14,13 +14,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/activation"
-	"huptime/internal/daemon"
-	"huptime/internal/logqueue"
-	"huptime/internal/pidfile"
-	"huptime/internal/pool"
-	"huptime/notify"
-	"huptime/restart"
+	"github.com/huptime/huptime/internal/activation"
+	"github.com/huptime/huptime/internal/daemon"
+	"github.com/huptime/huptime/internal/logqueue"
+	"github.com/huptime/huptime/internal/pidfile"
+	"github.com/huptime/huptime/internal/pool"
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/restart"
 )
 
 // version is set by the Makefile.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"huptime/internal/probe"
-	"huptime/sockets"
+	"github.com/huptime/huptime/internal/probe"
+	"github.com/huptime/huptime/sockets"
 )
 
 // readyOptions are the flags about when a new generation is trusted.

@@ -49,7 +49,7 @@ func build(dir string) error {
 	floor = filepath.Join(dir, "floor")
 	binds = filepath.Join(dir, "binds")
 	for _, cmd := range []*exec.Cmd{
-		exec.Command("go", "build", "-buildvcs=false", "-o", goserver, "huptime/integration/suite/goserver"),
+		exec.Command("go", "build", "-buildvcs=false", "-o", goserver, "github.com/huptime/huptime/integration/suite/goserver"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", prefork, "testdata/prefork.c"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", calls, "testdata/calls.c"),
 		exec.Command("gcc", "-O2", "-Wall", "-o", client, "testdata/load.c"),

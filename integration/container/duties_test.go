@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/signals"
+	"github.com/huptime/huptime/internal/signals"
 )
 
 // TestOrphans: PID 1 reaps whatever is left to it, and comes to nothing more by it.

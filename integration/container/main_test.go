@@ -38,17 +38,17 @@ func TestMain(m *testing.M) {
 
 func build(dir string) error {
 	goserver, inside = filepath.Join(dir, "goserver"), filepath.Join(dir, "inside")
-	if err := goBuild(goserver, "huptime/integration/suite/goserver", "CGO_ENABLED=0"); err != nil {
+	if err := goBuild(goserver, "github.com/huptime/huptime/integration/suite/goserver", "CGO_ENABLED=0"); err != nil {
 		return err
 	}
-	if err := goBuild(inside, "huptime/integration/container/inside", "CGO_ENABLED=0"); err != nil {
+	if err := goBuild(inside, "github.com/huptime/huptime/integration/container/inside", "CGO_ENABLED=0"); err != nil {
 		return err
 	}
 	if huptime = os.Getenv("HUPTIME_BIN"); huptime != "" {
 		return nil
 	}
 	huptime = filepath.Join(dir, "huptime")
-	return goBuild(huptime, "huptime/cmd/huptime", "CGO_ENABLED=1",
+	return goBuild(huptime, "github.com/huptime/huptime/cmd/huptime", "CGO_ENABLED=1",
 		"-tags", "netgo,osusergo", "-ldflags", `-s -w -linkmode external -extldflags "-static"`)
 }
 

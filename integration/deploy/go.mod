@@ -1,5 +1,5 @@
 // The files in deploy are read with their formats' own parsers, which the module of huptime must not depend on.
-module huptime/integration/deploy
+module github.com/huptime/huptime/integration/deploy
 
 go 1.26.0
 

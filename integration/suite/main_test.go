@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	go watchMemory() // ends with the process
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("huptime/integration/suite.watchMemory"), goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/huptime/huptime/integration/suite.watchMemory"), goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
@@ -65,7 +65,7 @@ func build(dir string) error {
 		return nil
 	}
 	huptime = filepath.Join(dir, "huptime")
-	return goBuild(huptime, "huptime/cmd/huptime", []string{"CGO_ENABLED=1"},
+	return goBuild(huptime, "github.com/huptime/huptime/cmd/huptime", []string{"CGO_ENABLED=1"},
 		"-tags", "netgo,osusergo", "-ldflags", `-s -w -linkmode external -extldflags "-static"`)
 }
 

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 const (

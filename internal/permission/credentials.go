@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Credentials are those of a thread that permissions are decided by, with ids as the supervisor's user namespace has them.

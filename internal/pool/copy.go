@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/activation"
+	"github.com/huptime/huptime/internal/activation"
 )
 
 // copyName is argv[0] of a copy until it is the service. It is told its own PID by LISTEN_PID, which only it can know before

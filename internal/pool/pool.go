@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/logqueue"
-	"huptime/internal/proc"
-	"huptime/internal/signals"
+	"github.com/huptime/huptime/internal/logqueue"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/signals"
 )
 
 // masterName is argv[0] of a pool's master. With its blank no user's command line is taken for it by accident.

@@ -1,6 +1,6 @@
 package proc
 
-import "huptime/internal/abi"
+import "github.com/huptime/huptime/internal/abi"
 
 // ABI tells which ABI the program of a process is made for, by its executable: /proc/PID/exe (proc_pid_exe(5)), which
 // is there when the file was replaced or deleted as well. It is the ABI of what [ReadSyscall] says of the process's threads, unless

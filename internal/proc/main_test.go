@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/signals"
+	"github.com/huptime/huptime/internal/signals"
 )
 
 // SignalBase plus a signal's number is the exit status that a shell reports for a process that the signal ended.

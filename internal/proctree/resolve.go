@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/internal/remote"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/internal/remote"
 )
 
 // resolveLimit bounds how long resolve is waited for. Answers that come later count later.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"sync"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Tree tells which process belongs to which generation. Every process of

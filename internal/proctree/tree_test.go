@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // self is the supervisor's PID in these tests.

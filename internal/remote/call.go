@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // callLimit bounds one call. The calls that are made do not sleep, but a notified one waits for the

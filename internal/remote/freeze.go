@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Errors that callers tell apart.

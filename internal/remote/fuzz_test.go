@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // What the kernel writes is read (fs/proc/array.c, render_sigset_t), whatever the process calls itself; and signals

@@ -6,7 +6,7 @@ import (
 	"os"
 	"strconv"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // findInstruction looks for a system call instruction of the ABI: in the vdso, which every process has mapped (vdso(7)) unless the

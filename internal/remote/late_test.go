@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // notified starts a program whose listen is notified.

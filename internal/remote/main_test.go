@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 // TestMain lets the test binary be a supervisor that dies; what is frozen is ./program. The real kernel, and real processes.

@@ -1,6 +1,6 @@
 package remote
 
-import "huptime/internal/proc"
+import "github.com/huptime/huptime/internal/proc"
 
 // Read copies memory of the process.
 func (f *Frozen) Read(addr uint64, buf []byte) error { return proc.ReadMemory(f.pid, addr, buf) }

@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // registers is struct user_regs_struct (arch/x86/include/asm/user_64.h). 32-bit code is

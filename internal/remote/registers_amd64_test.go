@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 const code64, code32 = 0x33, 0x23

@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // registers is struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h), as

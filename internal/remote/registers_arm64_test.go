@@ -3,8 +3,8 @@ package remote
 import (
 	"testing"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // What a call is set up with, and that nothing else of the thread changes.

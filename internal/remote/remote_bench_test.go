@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // BenchmarkFreeze measures a freeze and the thaw of processes with few and many threads, which sleep, and the same with a call

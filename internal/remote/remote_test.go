@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // unameNumber is for a call that writes to memory; nothing but the test makes it.

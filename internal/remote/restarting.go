@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // notRestarted are the calls that answer EINTR after a stop although nothing but the

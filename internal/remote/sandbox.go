@@ -5,7 +5,7 @@ import (
 	"os"
 	"sync"
 
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // ErrSandboxed says that every thread of the process runs under a seccomp filter of the program's own: a call that it does not make by

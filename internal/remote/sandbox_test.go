@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"huptime/internal/abi"
+	"github.com/huptime/huptime/internal/abi"
 )
 
 // TestFaultD3Thread: where the first thread has a seccomp filter of its own, another one makes the call.

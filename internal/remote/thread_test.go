@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // TestFreezeThread: one thread stops and makes calls, the others are left where they are. Who wants all of them waits

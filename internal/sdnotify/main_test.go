@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

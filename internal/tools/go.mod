@@ -1,4 +1,4 @@
-module huptime/internal/tools
+module github.com/huptime/huptime/internal/tools
 
 go 1.26.0
 

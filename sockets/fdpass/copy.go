@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/proc"
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/internal/proc"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // Kind is what a descriptor may be that is copied, told by its link in /proc/PID/fd. Nothing but sockets and epoll sets ever is: to close the

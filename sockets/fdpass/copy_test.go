@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 func TestCopy(t *testing.T) {

@@ -1,8 +1,8 @@
 package fdpass
 
 import (
-	"huptime/internal/abi"
-	"huptime/internal/remote"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/remote"
 	"os"
 
 	"golang.org/x/sys/unix"

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 	"net/netip"
 	"strings"
 	"testing"

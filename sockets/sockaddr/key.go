@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/paths"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/paths"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Key says what a socket stands for: two binds with equal keys ask for the

@@ -2,7 +2,7 @@ package sockdiag
 
 import (
 	"fmt"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 	"testing"
 	"time"
 

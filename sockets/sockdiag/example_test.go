@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 
-	"huptime/sockets/sockdiag"
+	"github.com/huptime/huptime/sockets/sockdiag"
 )
 
 // Who is connected to a server of this machine.

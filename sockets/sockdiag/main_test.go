@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"huptime/internal/leak"
+	"github.com/huptime/huptime/internal/leak"
 )
 
 // TestMain fails where a descriptor or a goroutine is left.

@@ -1,7 +1,7 @@
 package sockdiag
 
 import (
-	"huptime/sockets/sockaddr"
+	"github.com/huptime/huptime/sockets/sockaddr"
 
 	"golang.org/x/sys/unix"
 )

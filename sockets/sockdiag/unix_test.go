@@ -3,7 +3,7 @@ package sockdiag
 import (
 	"encoding/binary"
 	"errors"
-	"huptime/internal/puppets"
+	"github.com/huptime/huptime/internal/puppets"
 	"os"
 	"strings"
 	"testing"

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // Whatever call a thread is in, of whatever ABI, and whatever it points to: the descriptors that it waits on are those

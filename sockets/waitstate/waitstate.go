@@ -5,8 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"huptime/internal/abi"
-	"huptime/internal/proc"
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // On lists the descriptors that the thread waits on to be readable, right now.
