@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -37,7 +38,8 @@ var stagedKinds = []stagedKind{
 	{"udp wildcard6", "::", unix.SOCK_DGRAM, unix.IPPROTO_UDP, false, false},
 }
 
-// unused is an address of the kind that nobody has.
+// unused is an address of the kind that nobody has, nor will have by the kernel's choice: the port is below those that it
+// chooses from, of which one that is free now may be a client's of another test the next moment.
 func (k stagedKind) unused(t *testing.T) netip.AddrPort {
 	t.Helper()
 	ip := netip.MustParseAddr(k.host)
@@ -45,20 +47,22 @@ func (k stagedKind) unused(t *testing.T) netip.AddrPort {
 	if ip.Is6() {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, k.kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+	low, _ := ephemeralPorts()
+	const tries, privileged = 100, 1024
+	for range tries {
+		at := netip.AddrPortFrom(ip, privileged+uint16(rand.IntN(int(low-privileged))))
+		fd, err := unix.Socket(family, k.kind|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.Bind(fd, addressOf(at).Sockaddr())
+		unix.Close(fd)
+		if err == nil {
+			return at
+		}
 	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, addressOf(netip.AddrPortFrom(ip, 0)).Sockaddr()); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, _ := sockaddr.Of(name)
-	return address.AddrPort
+	t.Fatal("no port is free")
+	return netip.AddrPort{}
 }
 
 // opens makes a socket of the kind in a puppet and binds it.
