@@ -39,6 +39,7 @@ type identity struct {
 	start uint64
 }
 
+// New makes a tree of the calling process's descendants, none of whom is of a generation yet.
 func New() *Tree {
 	return &Tree{
 		self:    os.Getpid(),

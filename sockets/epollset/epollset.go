@@ -21,7 +21,7 @@ type Entry struct {
 	Set    int // descriptor of the epoll set in pid
 	Target int
 	Inode  uint64
-	Events uint32 // as the set has them; see asked
+	Events uint32 // as the set has them; see Requested
 	Data   uint64 // what it wants to be told with it
 }
 

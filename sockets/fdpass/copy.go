@@ -19,6 +19,7 @@ import (
 // is the goroutine that answers a generation's calls which would wait.
 type Kind func(link string) bool
 
+// Socket is the [Kind] of sockets.
 func Socket(link string) bool {
 	_, ok := proc.SocketInode(link)
 	return ok

@@ -107,10 +107,12 @@ func Of(sa unix.Sockaddr) (Address, bool) {
 	return Address{}, false
 }
 
+// IPv4 is an address of AF_INET.
 func IPv4(ip [4]byte, port uint16) Address {
 	return Address{Family: unix.AF_INET, AddrPort: netip.AddrPortFrom(netip.AddrFrom4(ip), port)}
 }
 
+// IPv6 is an address of AF_INET6. The scope id is kept only where the kernel takes note of it.
 func IPv6(ip [16]byte, port uint16, scope uint32) Address {
 	addr := netip.AddrFrom16(ip)
 	// For any other address bind ignores the scope id and getsockname returns 0: if it were kept, a program that leaves

@@ -16,6 +16,7 @@ type Machine struct {
 	Port uint32 // VMADDR_PORT_ANY leaves it to the kernel; 0 is a port like others
 }
 
+// VM is an address of AF_VSOCK.
 func VM(cid, port uint32) Address {
 	return Address{Family: unix.AF_VSOCK, Machine: Machine{CID: cid, Port: port}}
 }

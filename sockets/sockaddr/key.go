@@ -26,6 +26,7 @@ type Key struct {
 	Place paths.Place
 }
 
+// String is the key for people: "tcp://127.0.0.1:80", "unix:/run/x", with what two keys of one address differ in.
 func (k Key) String() string {
 	if k.Place.Name != "" {
 		return UnixString(k.Place.Name)
