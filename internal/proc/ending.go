@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"errors"
+	"os"
 	"strconv"
 	"strings"
 
@@ -27,7 +29,8 @@ func ending(name string) bool {
 	}
 	tids, err := Threads(pid)
 	if err != nil {
-		return false
+		// It was ending when the file was denied, and is gone by now.
+		return errors.Is(err, os.ErrNotExist)
 	}
 	for _, tid := range tids {
 		if !threadEnds(pid, tid) {
@@ -37,17 +40,17 @@ func ending(name string) bool {
 	return true
 }
 
-// threadEnds reports false where that can't be read. It does not use readStart, whose errors ask this.
+// threadEnds reports true for one that is gone, and false where it can't be read. It does not use readStart, whose errors ask this.
 func threadEnds(pid, tid int) bool {
 	fd, err := open(threadPath(pid, tid, "/stat"), 0)
 	if err != nil {
-		return false
+		return err == unix.ENOENT // it has ended
 	}
 	defer unix.Close(fd)
 	var buf [1024]byte
 	n, err := read(fd, buf[:])
 	if err != nil {
-		return false
+		return err == unix.ESRCH
 	}
 	s, err := ParseStat(buf[:n])
 	return err == nil && s.Exiting

@@ -56,3 +56,22 @@ func TestEnding(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestGoneSinceItEnded: a process that was ending when a file of its was denied, and is gone when that is looked into, is
+// gone, and not one that may not be looked into. (PostgreSQL's are that short-lived: once in some hundred restarts its
+// old generation was stopped at once for one.)
+func TestGoneSinceItEnded(t *testing.T) {
+	t.Parallel()
+	c := exec.Command("true")
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path(c.Process.Pid, "/fd"), threadPath(c.Process.Pid, c.Process.Pid, "/syscall")} {
+		if err := cannotRead(name, unix.EACCES); !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+	if err := cannotRead(path(os.Getpid(), "/fd"), unix.EACCES); errors.Is(err, os.ErrNotExist) {
+		t.Error("of a process that lives:", err)
+	}
+}
