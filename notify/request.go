@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/huptime/huptime/internal/proc"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/proc"
 )
 
 // ErrTargetGone says that the thread that made a call is gone, or that a

@@ -2,10 +2,11 @@ package sockets
 
 import (
 	"encoding/binary"
-	"github.com/huptime/huptime/notify"
-	"github.com/huptime/huptime/sockets/sockaddr"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/notify"
+	"github.com/huptime/huptime/sockets/sockaddr"
 )
 
 // takesFlags tells accept4 from accept, which has three arguments, by the numbers of the caller's ABI. Of i386 socketcall's either is decoded so that

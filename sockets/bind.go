@@ -89,10 +89,9 @@ func (t *Tracker) bind(r *notify.Request) notify.Reply {
 			t.cannot(r, err)
 		}
 	} else if t.postpones(b) {
-		if key.Address.Family == unix.AF_UNIX {
+		if ready = t.postpone(b); ready && named(key) {
 			return notify.Return(0)
 		}
-		ready = t.postpone(b)
 	}
 	if t.preserved != nil && !ready {
 		held := t.holds

@@ -62,6 +62,15 @@ func imageOf(pid int) (image, error) {
 	return image{pid, st.StartTime, string(auxv)}, err
 }
 
+// imageOfThread is that of a thread's process.
+func imageOfThread(tid int) (image, error) {
+	pid, err := proc.Tgid(tid)
+	if err != nil {
+		return image{}, err
+	}
+	return imageOf(pid)
+}
+
 // runs tells whether the process still runs this program.
 func (of image) runs() bool {
 	now, err := imageOf(of.pid)
@@ -92,11 +101,7 @@ func (h *hangups) hears(tid int) bool {
 	if !some {
 		return false
 	}
-	pid, err := proc.Tgid(tid)
-	if err != nil {
-		return false
-	}
-	of, err := imageOf(pid)
+	of, err := imageOfThread(tid)
 	if err != nil {
 		return false
 	}
@@ -107,11 +112,7 @@ func (h *hangups) hears(tid int) bool {
 
 // note remembers an action that is not installed.
 func (h *hangups) note(r *notify.Request, raw []byte) {
-	pid, err := proc.Tgid(r.TID)
-	if err != nil {
-		return
-	}
-	of, err := imageOf(pid)
+	of, err := imageOfThread(r.TID)
 	if err != nil || !r.Valid() {
 		return
 	}

@@ -20,12 +20,12 @@ import (
 // Some set the flag when they listen already (redis does). Of a service that has done so the next version is taken to do it too: its socket is
 // planted at the bind, and the flag stays as it is.
 
-// postpones tells whether a bind is to run so.
+// postpones tells whether a bind is to run so, or, of a unix socket, to be answered so (postponepath.go).
 func (t *Tracker) postpones(b *binding) bool {
 	if t.preserved == nil || b.own < 0 || t.sharing != nil {
 		return false
 	}
-	if b.key.Address.Family == unix.AF_UNIX {
+	if named(b.key) {
 		return t.postponesPath(b)
 	}
 	if t.stage.on || !b.key.IsTCP() || !b.key.Shareable() {
@@ -69,11 +69,18 @@ func (p *Preserved) unclaimed(k sockaddr.Key) *Socket {
 	return p.first(k, func(s *Socket) bool { return !s.claimed && s.staged == nil })
 }
 
-// postpone lets the bind run on the caller's own socket. It is not ok where the kernel would not have it beside the preserved one.
+// postpone lets the bind run on the caller's own socket, but for that of a unix socket, of which nothing is done yet. It is not ok
+// where the kernel would not have it beside the preserved one.
 func (t *Tracker) postpone(b *binding) bool {
 	own, err := b.socketOfCaller()
 	if err != nil || !t.mayPostpone() {
 		return false
+	}
+	if named(b.key) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.stage.postponed[own.inode] = b.key
+		return true
 	}
 	list, why := t.preserved.stageable(b.key, own, false, t.inGap)
 	if why != nil || len(list) == 0 {
@@ -123,8 +130,8 @@ func (t *Tracker) decide(r *notify.Request, inode uint64) (planted bool) {
 		return false
 	}
 	defer b.close()
-	inFileSystem := key.Address.Family == unix.AF_UNIX // or an abstract name: there is no second socket at it
-	if s := t.preserved.unclaimed(key); !inFileSystem && (s == nil || s.NonBlock != b.nonblock && !t.inGap) {
+	// At a name of a unix socket there can be no second one.
+	if s := t.preserved.unclaimed(key); !named(key) && (s == nil || s.NonBlock != b.nonblock && !t.inGap) {
 		if _, err := t.stageOne(b); err != nil {
 			t.cannot(r, err)
 		}

@@ -59,8 +59,7 @@ func (v *unixVisits) without(list []sockdiag.Connection, names map[string]struct
 		seen[one.inode] = false
 	}
 	list = slices.DeleteFunc(list, func(c sockdiag.Connection) bool {
-		_, own := seen[c.Peer]
-		own = own && c.Family == unix.AF_UNIX && c.Peer != 0
+		_, own := seen[c.Peer] // which only unix connections have, and no inode is 0
 		if own {
 			seen[c.Peer] = true
 		}

@@ -1,11 +1,12 @@
 package fdpass
 
 import (
-	"github.com/huptime/huptime/internal/abi"
-	"github.com/huptime/huptime/internal/remote"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/abi"
+	"github.com/huptime/huptime/internal/remote"
 )
 
 // Send makes the process send one descriptor and one byte over over.
