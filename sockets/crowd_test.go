@@ -42,7 +42,11 @@ var stagedKinds = []stagedKind{
 // chooses from, of which one that is free now may be a client's of another test the next moment.
 func (k stagedKind) unused(t *testing.T) netip.AddrPort {
 	t.Helper()
-	ip := netip.MustParseAddr(k.host)
+	return unusedAddress(t, netip.MustParseAddr(k.host), k.kind)
+}
+
+func unusedAddress(t *testing.T, ip netip.Addr, kind int) netip.AddrPort {
+	t.Helper()
 	family := unix.AF_INET
 	if ip.Is6() {
 		family = unix.AF_INET6
@@ -51,7 +55,7 @@ func (k stagedKind) unused(t *testing.T) netip.AddrPort {
 	const tries, privileged = 100, 1024
 	for range tries {
 		at := netip.AddrPortFrom(ip, privileged+uint16(rand.IntN(int(low-privileged))))
-		fd, err := unix.Socket(family, k.kind|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

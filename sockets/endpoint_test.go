@@ -3,14 +3,15 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"github.com/huptime/huptime/internal/puppets"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 func TestParseEndpoint(t *testing.T) {
@@ -110,15 +111,10 @@ func standing(t *testing.T, texts ...string) *Standing {
 	return st
 }
 
-// unusedPort is one that nobody listens on just now.
+// unusedPort is one of TCP that nobody has, as [stagedKind.unused] chooses it.
 func unusedPort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return int(unusedAddress(t, netip.IPv4Unspecified(), unix.SOCK_STREAM).Port())
 }
 
 // IPv4's own endpoint makes that of IPv6 one for IPv6 alone: both could not be had otherwise.

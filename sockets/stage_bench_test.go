@@ -2,11 +2,12 @@ package sockets
 
 import (
 	"fmt"
-	"github.com/huptime/huptime/internal/puppets"
 	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // BenchmarkSwitch sends the clients of one address to the other generation's socket, and the next time back:

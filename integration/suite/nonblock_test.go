@@ -84,30 +84,32 @@ func TestFaultA1ChangesPath(t *testing.T) {
 // TestFaultA1SetsItLater: a version that makes the socket non-blocking behind its bind, where the old one's is already, so
 // that it can't be seen that it does: it stays so. The service answers with an error where it finds it blocking.
 func TestFaultA1SetsItLater(t *testing.T) {
-	t.Run("path", func(t *testing.T) {
-		eachLevel(t, func(t *testing.T, level string) {
+	asyncio := func(t *testing.T, addr, where string) service {
+		s, change := changing(t, addr, where)
+		change("asyncio")
+		return s
+	}
+	for name, c := range map[string]struct {
+		make  func(t *testing.T) service
+		flags []string
+	}{
+		"path": {make: func(t *testing.T) service {
 			path := shortDir(t) + "/s"
-			s, change := changing(t, path, path)
-			change("asyncio")
-			h := s.run(t, level)
-			h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 4, func(int) {}, "asyncio at a path at "+level)
-		})
-	})
-	t.Run("accepts first", func(t *testing.T) { // and polls when there is nobody
-		eachLevel(t, func(t *testing.T, level string) {
-			s := unixGunicorn(t, "sync")
-			h := s.run(t, level)
-			clients := startClients(t, s.addr, s.ask, 1, 1, 1, 1)
-			h.restartsUnder(clients, 4, func(int) {}, "gunicorn's sync workers at a path at "+level)
-		})
-	})
-	t.Run("copies", func(t *testing.T) {
-		eachLevel(t, func(t *testing.T, level string) {
+			return asyncio(t, path, path)
+		}},
+		// It polls when there is nobody.
+		"accepts first": {make: func(t *testing.T) service { return unixGunicorn(t, "sync") }},
+		"copies": {make: func(t *testing.T) service {
 			port := freePort(t)
-			s, change := changing(t, fmt.Sprintf("127.0.0.1:%d", port), strconv.Itoa(port))
-			change("asyncio")
-			h := s.run(t, level, "--multi=2")
-			h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 4, func(int) {}, "copies of asyncio at "+level)
+			return asyncio(t, fmt.Sprintf("127.0.0.1:%d", port), strconv.Itoa(port))
+		}, flags: []string{"--multi=2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachLevel(t, func(t *testing.T, level string) {
+				s := c.make(t)
+				h := s.run(t, level, c.flags...)
+				h.restartsUnder(startClients(t, s.addr, s.ask, 1, 1, 1, 1), 4, func(int) {}, name+" at "+level)
+			})
 		})
-	})
+	}
 }

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"github.com/huptime/huptime/internal/puppets"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 func TestParse(t *testing.T) {

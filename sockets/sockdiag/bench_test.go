@@ -2,11 +2,12 @@ package sockdiag
 
 import (
 	"fmt"
-	"github.com/huptime/huptime/internal/puppets"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // BenchmarkDiag measures one poll of a drain: all connections of a service, accepted, on one port and on two. The clients

@@ -3,13 +3,14 @@ package sockdiag
 import (
 	"encoding/binary"
 	"errors"
-	"github.com/huptime/huptime/internal/puppets"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/huptime/huptime/internal/puppets"
 )
 
 // unixMessage is a struct unix_diag_msg with attributes behind it.
